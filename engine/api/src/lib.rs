@@ -1,0 +1,51 @@
+//! The narrow waist: what can be asked of a broker and what it answers, as plain values.
+//!
+//! Protocol rooms (`net`) turn bytes into [`Request`]s and [`Response`]s into bytes; the shard answers them.
+//! Neither sees the other.
+//!
+//! - [`ids`]: who and where: topics, partitions, nodes, cores, reply slots.
+//! - [`record`]: producing and fetching.
+//! - [`admin`]: topics, producers' ids, the cluster's picture.
+//!
+//! Does not know: encodings, sockets, files, cores' channels. No logic but constructors.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod ids;
+pub mod record;
+
+pub use admin::*;
+pub use ids::*;
+pub use record::*;
+
+/// Everything a client can ask. Every request is answered once, unless its slot is cancelled first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    Produce(Produce),
+    Fetch(Fetch),
+    FindOffset(FindOffset),
+    DeleteRecords(DeleteRecords),
+    CreateTopic(CreateTopic),
+    AlterTopic(AlterTopic),
+    DeleteTopic(DeleteTopic),
+    DescribeTopics(DescribeTopics),
+    DescribeCluster,
+    InitProducer,
+}
+
+/// The answer to the [`Request`] of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Response {
+    Produce(Result<Produced, ProduceError>),
+    Fetch(Result<Fetched, FetchError>),
+    FindOffset(Result<FoundOffset, FetchError>),
+    /// The new start of the log.
+    DeleteRecords(Result<storage_frame::Offset, DeleteRecordsError>),
+    CreateTopic(Result<TopicDescription, TopicError>),
+    AlterTopic(Result<TopicDescription, TopicError>),
+    DeleteTopic(Result<(), TopicError>),
+    DescribeTopics(Result<Vec<TopicDescription>, TopicError>),
+    DescribeCluster(ClusterDescription),
+    /// A producer id never given before, with epoch 0.
+    InitProducer(Result<u64, InitProducerError>),
+}

@@ -1,0 +1,122 @@
+//! Everything that can wake a core, and everything a core can want.
+
+use bytes::Bytes;
+use engine_api::{CoreId, NodeId, ReplySlot, Request, Response};
+use storage_log::{DiskOp, DiskResult, OpId};
+use storage_frame::LogId;
+
+/// What a shard must know before its first input. Plain numbers: a simulator draws them at random.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    pub node: NodeId,
+    pub core: CoreId,
+    /// Cores of this node; core 0 runs the controller.
+    pub cores: u8,
+    pub cluster_id: u128,
+    /// Starts of this data directory so far, this one included; the epoch of what this life writes.
+    pub incarnation: u32,
+    /// `host:port` told to clients.
+    pub address: String,
+    pub version: String,
+    /// All randomness of the shard (topic ids) grows from it.
+    pub seed: u64,
+    /// Frames held in memory (staged, cached, on their way out), bytes.
+    pub memory_bytes_max: usize,
+    /// Below this much free space on the data disk producers are refused.
+    pub free_bytes_min: u64,
+    /// Logs opened (recovered) at the same time when starting.
+    pub opens_max: usize,
+    /// Default topic configs, validated before.
+    pub topic_defaults: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// From a client of this core, or of another through the mesh.
+    Request { slot: ReplySlot, request: Request },
+    /// The asker is gone: forget the slot; a produce already accepted is still stored.
+    Cancel(ReplySlot),
+    Disk { log: LogId, op: OpId, result: DiskResult },
+    /// From the controller's core.
+    Meta(MetaUpdate),
+    /// To the controller's core.
+    MetaApplied { core: CoreId, version: u64 },
+    /// Measured by the door every second or so.
+    FreeSpace { free_bytes: u64 },
+    /// Every 10 ms.
+    Tick,
+    /// Refuse new work, finish and sync what was accepted, close the logs, then `Effect::Stopped`.
+    Stop,
+}
+
+#[derive(Debug, Clone)]
+pub enum Effect {
+    Reply(ReplySlot, Response),
+    Disk { log: LogId, op: OpId, what: DiskOp },
+    /// To every other core.
+    Publish(MetaUpdate),
+    /// To core 0.
+    MetaApplied { version: u64 },
+    /// Every log this core owns has been opened. Once.
+    Ready,
+    /// All logs are closed. Once.
+    Stopped,
+    Event(Event),
+}
+
+/// A change of metadata, in the order of `version`. Opaque to all but `engine/shard`.
+#[derive(Debug, Clone)]
+pub struct MetaUpdate {
+    pub version: u64,
+    /// `true`: the whole state, to begin with; `false`: one command.
+    pub snapshot: bool,
+    pub bytes: Bytes,
+}
+
+/// Something to log, once, where it stopped travelling.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub level: Level,
+    /// Short and fixed, for grepping: `log_opened`, `topic_created`, `log_failed`.
+    pub name: &'static str,
+    /// `topic=... partition=...` and so on.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    /// Something is broken that an operator must see.
+    Error,
+}
+
+/// Counted up since the start unless said otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct ShardStats {
+    pub produce_batches: u64,
+    pub produce_records: u64,
+    pub produce_bytes: u64,
+    pub fetch_records: u64,
+    pub fetch_bytes: u64,
+    /// Of `fetch_bytes`, those that had to be read from disk.
+    pub fetch_disk_bytes: u64,
+    pub duplicates: u64,
+    /// Requests refused, by request name and error name.
+    pub refused: Vec<(&'static str, &'static str, u64)>,
+    /// Requests by name.
+    pub requests: Vec<(&'static str, u64)>,
+    /// Acks by durability reached: accepted, memory, leader disk, all disks.
+    pub acks: [u64; 4],
+    /// Now: partitions owned, open, damaged or failed.
+    pub partitions: u64,
+    pub partitions_open: u64,
+    pub partitions_troubled: u64,
+    /// Now: bytes of frames in memory, bytes of logs on disk by topic name.
+    pub memory_bytes: u64,
+    pub log_bytes: Vec<(String, u64)>,
+    /// Now: fetches waiting for data, produces waiting for the disk.
+    pub waiting_fetches: u64,
+    pub waiting_produces: u64,
+}

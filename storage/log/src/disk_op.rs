@@ -1,0 +1,88 @@
+//! What a log asks of the disk, and what the disk answers: the seam between `storage/log` and `storage/disk`.
+//!
+//! Every operation is about one log's directory, named by the [`LogId`](storage_frame::LogId) it travels with.
+//! Operations under way at the same time may finish in any order; a log that needs an order waits.
+
+use bytes::Bytes;
+
+/// Direct I/O moves whole blocks of this size at multiples of it.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Numbers a log's operations; unique within the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// Counts a log's segments from 1; names the file `<ten digits>.seg`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u32);
+
+/// A file in a log's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileName {
+    /// `<ten digits>.seg`
+    Segment(SegmentId),
+    /// `<ten digits>.idx`
+    Index(SegmentId),
+    /// `checkpoint`
+    Checkpoint,
+}
+
+/// One operation. "Durable" means: once it is answered `Ok`, it survives a loss of power.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskOp {
+    /// The files in the log's directory; an absent directory is an empty one.
+    List,
+    /// A whole small file, at most `bytes_max` (more is an error).
+    ReadFile { name: FileName, bytes_max: usize },
+    /// Durably replaces the whole file or leaves it as it was (temporary file, sync, rename, sync directory).
+    ReplaceFile { name: FileName, bytes: Bytes },
+    /// Durably makes the segment file: a recycled spare if there is one, an empty file otherwise.
+    /// Answers [`DiskReply::Made`].
+    MakeSegment { segment: SegmentId },
+    /// Durably fills `from..to` of the segment with zeros (whole blocks, past the file's end so far).
+    Zero { segment: SegmentId, from: u64, to: u64 },
+    /// Writes `parts` back to back at `position` (a block's start), padded with zeros to a whole block.
+    /// Durable (`O_DSYNC`). The room is there: made by `Zero` or recycled.
+    Write { segment: SegmentId, position: u64, parts: Vec<Bytes> },
+    /// Up to `bytes` from `position` (any; the disk aligns). Shorter at the file's end.
+    Read { segment: SegmentId, position: u64, bytes: usize },
+    /// Durably removes the segment's file, or moves it to the spares to be recycled.
+    RetireSegment { segment: SegmentId },
+    /// Durably removes a file. Removing an absent one is no error.
+    RemoveFile { name: FileName },
+    /// Durably removes the log's directory with everything in it.
+    RemoveLog,
+}
+
+/// What an operation that succeeded answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskReply {
+    /// To `List`: every file with its size in bytes, in no order. Files of other names are not listed.
+    Listed(Vec<(FileName, u64)>),
+    /// To `ReadFile` and `Read`.
+    Bytes(Bytes),
+    /// To `MakeSegment`: bytes of the file and its first block: a recycled file is full of its former life.
+    Made { file_bytes: u64, first_block: Bytes },
+    /// To everything else.
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind:?}: {what}")]
+pub struct DiskError {
+    pub kind: DiskErrorKind,
+    /// Operation, file and system error, for people.
+    pub what: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskErrorKind {
+    /// ENOSPC, EDQUOT: may pass.
+    NoSpace,
+    /// No such file.
+    NotFound,
+    /// EIO and everything else: a write that answers this is never retried and acknowledged.
+    Io,
+}
+
+pub type DiskResult = Result<DiskReply, DiskError>;
