@@ -37,7 +37,7 @@ pub enum Input {
     /// The asker is gone: forget the slot; a produce already accepted is still stored.
     Cancel(ReplySlot),
     Disk { log: LogId, op: OpId, result: DiskResult },
-    /// From the controller's core.
+    /// Published by another core: metadata from the controller's, news of its troubles from any.
     Meta(MetaUpdate),
     /// To the controller's core.
     MetaApplied { core: CoreId, version: u64 },
@@ -53,7 +53,7 @@ pub enum Input {
 pub enum Effect {
     Reply(ReplySlot, Response),
     Disk { log: LogId, op: OpId, what: DiskOp },
-    /// To every other core.
+    /// To every other core, from whichever core says it; in order.
     Publish(MetaUpdate),
     /// To core 0.
     MetaApplied { version: u64 },
@@ -64,7 +64,7 @@ pub enum Effect {
     Event(Event),
 }
 
-/// A change of metadata, in the order of `version`. Opaque to all but `engine/shard`.
+/// A change of metadata, in the order of `version`, or another core's news. Opaque to all but `engine/shard`.
 #[derive(Debug, Clone)]
 pub struct MetaUpdate {
     pub version: u64,
