@@ -1,1 +1,2 @@
+//! The load generator: `millstream bench`.
 #![forbid(unsafe_code)]

@@ -1,0 +1,120 @@
+//! The rooms and the arrows between them, as `engine/ARCHITECTURE.md` draws them.
+
+/// What a room may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Told everything: no files, sockets, clocks, threads, randomness.
+    Pure,
+    /// The wing's one way out; on glommio.
+    Door,
+    /// On tokio or plain threads: what people and tests start.
+    Shell,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub path: &'static str,
+    pub package: &'static str,
+    pub kind: Kind,
+    /// Packages of this house it may depend on.
+    pub uses: &'static [&'static str],
+}
+
+const FRAME: &str = "millstream-storage-frame";
+const LOG: &str = "millstream-storage-log";
+const DISK: &str = "millstream-storage-disk";
+const WIRE: &str = "millstream-net-wire";
+const QUIC: &str = "millstream-net-quic";
+const SOCKETS: &str = "millstream-net-sockets";
+const CLIENT: &str = "millstream-client";
+const API: &str = "millstream-engine-api";
+const META: &str = "millstream-engine-meta";
+const SHARD: &str = "millstream-engine-shard";
+const CORE: &str = "millstream-engine-core";
+const BROKER: &str = "millstream-engine-broker";
+const CLI: &str = "millstream-engine-cli";
+const LOAD: &str = "millstream-bench-load";
+const PROCESS: &str = "millstream-tests-process";
+const TIDY: &str = "millstream-tests-tidy";
+
+/// Left may use right, never back.
+pub const ROOMS: &[Room] = &[
+    Room { path: "storage/frame", package: FRAME, kind: Kind::Pure, uses: &[] },
+    Room { path: "storage/log", package: LOG, kind: Kind::Pure, uses: &[FRAME] },
+    Room { path: "storage/disk", package: DISK, kind: Kind::Door, uses: &[FRAME, LOG] },
+    Room { path: "engine/api", package: API, kind: Kind::Pure, uses: &[FRAME] },
+    Room { path: "engine/meta", package: META, kind: Kind::Pure, uses: &[API, FRAME] },
+    Room { path: "engine/shard", package: SHARD, kind: Kind::Pure, uses: &[API, META, FRAME, LOG] },
+    Room {
+        path: "engine/core",
+        package: CORE,
+        kind: Kind::Door,
+        uses: &[API, META, SHARD, FRAME, LOG, DISK, SOCKETS, QUIC, WIRE],
+    },
+    Room {
+        path: "engine/broker",
+        package: BROKER,
+        kind: Kind::Shell,
+        uses: &[API, META, SHARD, CORE, FRAME, LOG, DISK, QUIC, SOCKETS],
+    },
+    Room {
+        path: "engine/cli",
+        package: CLI,
+        kind: Kind::Shell,
+        uses: &[API, BROKER, FRAME, LOG, CLIENT, LOAD],
+    },
+    Room { path: "net/wire", package: WIRE, kind: Kind::Pure, uses: &[API, FRAME] },
+    Room { path: "net/quic", package: QUIC, kind: Kind::Pure, uses: &[WIRE, API, FRAME] },
+    Room { path: "net/sockets", package: SOCKETS, kind: Kind::Door, uses: &[] },
+    Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME] },
+    Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
+    Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
+    Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
+];
+
+/// Rooms that may name tokio.
+pub const ON_TOKIO: &[&str] = &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process"];
+
+/// Rooms that may hold `unsafe`, each block with its reason.
+pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets"];
+
+/// Foreign packages a pure room may use: each computes and nothing else.
+pub const PURE_PACKAGES: &[&str] = &[
+    "ahash",
+    "bytes",
+    "crc-fast",
+    "hdrhistogram",
+    "lz4_flex",
+    "quinn-proto",
+    "rkyv",
+    "rustls",
+    "slab",
+    "strsim",
+    "thiserror",
+    "zstd",
+];
+
+/// What may stand at the root, beside dotfiles.
+pub const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "LICENSE",
+    "Makefile",
+    "CHANGELOG.md",
+    "deny.toml",
+    "engine",
+    "net",
+    "storage",
+    "bench",
+    "deploy",
+    "tests",
+];
+
+/// Made by building and running, ignored by git.
+pub const NOT_SOURCE: &[&str] = &["target", "millstream-data", ".git"];
+
+/// The room a file belongs to.
+pub fn room_of(path: &str) -> Option<&'static Room> {
+    ROOMS.iter().find(|room| path.strip_prefix(room.path).is_some_and(|rest| rest.starts_with('/')))
+}
