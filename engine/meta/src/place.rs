@@ -1,0 +1,38 @@
+//! Which core of which node gets a partition: the one with the fewest, the lowest of equals.
+
+use std::collections::BTreeMap;
+
+use engine_api::{CoreId, NodeId};
+
+use crate::state::Node;
+
+/// Partitions per core, counted once for a command that places many.
+#[derive(Debug)]
+pub(crate) struct Loads {
+    partitions: BTreeMap<(NodeId, CoreId), u32>,
+}
+
+impl Loads {
+    pub(crate) fn new(nodes: &BTreeMap<NodeId, Node>) -> Self {
+        let cores =
+            nodes.iter().flat_map(|(id, node)| (0..node.cores).map(move |core| ((*id, CoreId(core)), 0)));
+        Self { partitions: cores.collect() }
+    }
+
+    pub(crate) fn count(&mut self, node: NodeId, core: CoreId) {
+        if let Some(partitions) = self.partitions.get_mut(&(node, core)) {
+            *partitions += 1;
+        }
+    }
+
+    /// Among the cores that `allowed` names; counts the partition there. `None` when there are none.
+    pub(crate) fn place(&mut self, allowed: impl Fn(NodeId) -> bool) -> Option<(NodeId, CoreId)> {
+        let (place, partitions) = self
+            .partitions
+            .iter_mut()
+            .filter(|((node, _), _)| allowed(*node))
+            .min_by_key(|((node, core), partitions)| (**partitions, *node, *core))?;
+        *partitions += 1;
+        Some(*place)
+    }
+}
