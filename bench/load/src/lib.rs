@@ -1,2 +1,21 @@
 //! The load generator: `millstream bench`.
+//!
+//! Open loop by default, and latency counts from the moment a record was meant to be sent ([`schedule`]). What is
+//! reported beside throughput: the broker's CPU seconds and bytes written per million records ([`usage`]), which noise
+//! spares, and the machine ([`machine`]). [`disk`] measures the floor of durable appends, [`quic_sink`] that of QUIC.
+//! Does not know: how the broker works inside; it is a client like any other.
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod disk;
+pub mod latency;
+pub mod machine;
+pub mod quic_sink;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod usage;
+
+pub use args::BenchArgs;
+pub use report::Report;
+pub use run::{BenchError, run};
