@@ -19,8 +19,8 @@ pub enum Command {
     DeleteTopic { id: u128 },
     /// The next `count` producer ids are given away.
     AllocateProducerIds { count: u32 },
-    /// Every removed log with a lower id has left the disk.
-    ForgetLogs { below: u64 },
+    /// These removed logs, first id and how many, have left the disk.
+    ForgetLogs { logs: Vec<(u64, u64)> },
 }
 
 /// Why bytes are not what they should be. They come from disk or another core, under a checksum: damage or

@@ -155,9 +155,10 @@ impl ClusterState {
         LogId(self.next_log)
     }
 
-    /// Logs of deleted topics that may still have files, in order.
-    pub fn removed_logs(&self) -> impl Iterator<Item = LogId> {
-        self.removed.iter().flat_map(|(first, count)| (*first..first + count).map(LogId))
+    /// Logs of deleted topics that may still have files: first id and how many, in order.
+    #[must_use]
+    pub fn removed_logs(&self) -> &[(u64, u64)] {
+        &self.removed
     }
 
     /// Partitions led by `node`.
@@ -200,7 +201,7 @@ impl ClusterState {
             }
             Command::DeleteTopic { id } => self.delete(TopicId(*id))?,
             Command::AllocateProducerIds { count } => self.next_producer += u64::from(*count),
-            Command::ForgetLogs { below } => self.forget(*below),
+            Command::ForgetLogs { logs } => self.forget(logs),
         }
         self.version += 1;
         Ok(())
@@ -328,13 +329,21 @@ impl ClusterState {
         });
     }
 
-    fn forget(&mut self, below: u64) {
-        self.removed.retain_mut(|(first, count)| {
-            let end = *first + *count;
-            *first = (*first).max(below);
-            *count = end.saturating_sub(*first);
-            *count > 0
-        });
+    fn forget(&mut self, gone: &[(u64, u64)]) {
+        for (gone_first, gone_count) in gone {
+            let gone_end = gone_first.saturating_add(*gone_count);
+            let kept = |(first, count): (u64, u64)| {
+                let end = first + count;
+                let before = (first, end.min(*gone_first).saturating_sub(first));
+                let after_first = first.max(gone_end);
+                [before, (after_first, end.saturating_sub(after_first))]
+            };
+            self.removed = std::mem::take(&mut self.removed)
+                .into_iter()
+                .flat_map(kept)
+                .filter(|range| range.1 > 0)
+                .collect();
+        }
     }
 
     /// What `topics` implies, after they were filled from a snapshot.

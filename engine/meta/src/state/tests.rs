@@ -89,12 +89,13 @@ fn topic_made_anew_gets_other_logs_and_the_old_ones_are_remembered_until_gone() 
     create(&mut state, 2, "a", 2);
     let logs: Vec<u64> = state.topic_named("a").expect("known").partitions.iter().map(|p| p.log.0).collect();
     assert_eq!(logs, [4, 5]);
-    assert_eq!(state.removed_logs().map(|log| log.0).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(state.removed, [(1, 3)]);
-    state.apply(&Command::ForgetLogs { below: 3 }).expect("always applies");
-    assert_eq!(state.removed_logs().map(|log| log.0).collect::<Vec<_>>(), [3]);
-    state.apply(&Command::ForgetLogs { below: 4 }).expect("always applies");
-    assert!(state.removed.is_empty());
+    assert_eq!(state.removed_logs(), [(1, 3)]);
+    state.apply(&Command::ForgetLogs { logs: vec![(2, 1)] }).expect("always applies");
+    assert_eq!(state.removed_logs(), [(1, 1), (3, 1)]);
+    delete(&mut state, "a");
+    assert_eq!(state.removed_logs(), [(1, 1), (3, 3)]);
+    state.apply(&Command::ForgetLogs { logs: vec![(1, 1), (3, 9)] }).expect("always applies");
+    assert!(state.removed_logs().is_empty());
 }
 
 #[test]
@@ -183,7 +184,7 @@ enum Step {
     Alter { name: u8, more: u32 },
     Delete { name: u8 },
     Ids { count: u32 },
-    Forget { below: u64 },
+    Forget { first: u64, count: u64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -193,7 +194,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0u8..5, 0u32..4).prop_map(|(name, more)| Step::Alter { name, more }),
         (0u8..5).prop_map(|name| Step::Delete { name }),
         (1u32..100).prop_map(|count| Step::Ids { count }),
-        (0u64..40).prop_map(|below| Step::Forget { below }),
+        (0u64..40, 1u64..9).prop_map(|(first, count)| Step::Forget { first, count }),
     ];
     proptest::collection::vec(step, 0..40)
 }
@@ -219,7 +220,7 @@ fn commands(steps: &[Step]) -> Vec<Command> {
             }
             Step::Delete { name } => state.check_delete(&DeleteTopic { name: format!("t{name}") }),
             Step::Ids { count } => Ok(Command::AllocateProducerIds { count: *count }),
-            Step::Forget { below } => Ok(Command::ForgetLogs { below: (*below).min(state.next_log) }),
+            Step::Forget { first, count } => Ok(Command::ForgetLogs { logs: vec![(*first, *count)] }),
         };
         if let Ok(command) = command {
             state.apply(&command).expect("what was checked applies");
