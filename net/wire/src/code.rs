@@ -89,8 +89,9 @@ impl fmt::Display for Code {
     }
 }
 
-/// The broker's last message on a stream it is about to reset. Its layout is the same in every version of the
-/// protocol, so that a client of another version can read why it was refused.
+/// The broker's last message on a stream it gives up: after it the broker finishes its side and stops the
+/// client's with the same code (resetting its own side would discard these words). The layout is the same in
+/// every version of the protocol, so that a client of another version can read why it was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}; {remedy}")]
 pub struct Refusal {

@@ -118,7 +118,7 @@ pub fn response(correlation: u64, response: &Response) -> Bytes {
     }
 }
 
-/// Last on a stream that is about to be reset. `correlation`: of the message refused, 0 if it is not known.
+/// Last on a stream. `correlation`: of the message refused, 0 if it is not known.
 #[must_use]
 pub fn refused(correlation: u64, refusal: &Refusal) -> Bytes {
     let raw = RefusedRaw {

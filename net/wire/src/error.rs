@@ -38,7 +38,7 @@ impl WireError {
         }
     }
 
-    /// What to tell the other side before the stream is reset.
+    /// What to tell the other side before the stream is given up.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let remedy = match self {

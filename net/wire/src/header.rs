@@ -15,7 +15,7 @@ use crate::error::WireError;
 
 /// Names the protocol and its major version in the TLS handshake.
 pub const ALPN: &[u8] = b"millstream/1";
-/// In every header. A side that gets another one answers with a `Refused` message and resets the stream.
+/// In every header. A side that gets another one answers with a `Refused` message and gives the stream up.
 pub const VERSION: u8 = 1;
 pub const MESSAGE_HEADER_BYTES: usize = 16;
 

@@ -103,7 +103,7 @@ pub enum ServerMessage {
     ReadFailed(FetchError),
     /// The answer to a [`ClientMessage::Request`]; never `Response::Produce` or `Response::Fetch`.
     Response(Response),
-    /// Last on its stream, which is reset after it.
+    /// Last on its stream; the client's side is stopped with the same code.
     Refused(Refusal),
 }
 

@@ -1,6 +1,8 @@
 //! Whole messages out of a stream's bytes, however they are cut up.
 //!
-//!     buffered_bytes() <= GROWTH * bytes arrived of the current message + GRAIN
+//! ```text
+//! buffered_bytes() <= GROWTH * bytes arrived of the current message + GRAIN
+//! ```
 //!
 //! so a header that claims 64 MiB costs nothing until they come. A body with bulk is gathered in one
 //! allocation of its own, which frames then share; it never pins the datagrams it came in.

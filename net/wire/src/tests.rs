@@ -41,7 +41,7 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(partition, place)| Request::FindOffset(FindOffset { partition, place })),
         (partition(), offset())
             .prop_map(|(partition, before)| Request::DeleteRecords(DeleteRecords { partition, before })),
-        (text(), some(any()), some(any()), list((text(), text()))).prop_map(
+        (text(), some(any::<u32>()), some(any::<u32>()), list((text(), text()))).prop_map(
             |(name, partitions, replicas, configs)| Request::CreateTopic(CreateTopic {
                 name,
                 partitions,
@@ -49,7 +49,7 @@ fn request() -> impl Strategy<Value = Request> {
                 configs
             })
         ),
-        (text(), some(any()), list((text(), some(text())))).prop_map(|(name, partitions, configs)| {
+        (text(), some(any::<u32>()), list((text(), some(text())))).prop_map(|(name, partitions, configs)| {
             Request::AlterTopic(AlterTopic { name, partitions, configs })
         }),
         text().prop_map(|name| Request::DeleteTopic(DeleteTopic { name })),
@@ -174,9 +174,12 @@ fn partition_description() -> impl Strategy<Value = PartitionDescription> {
 }
 
 fn topic() -> impl Strategy<Value = TopicDescription> {
-    let config =
-        (text(), text(), any()).prop_map(|(key, value, is_default)| ConfigEntry { key, value, is_default });
-    (text(), any(), any(), list(partition_description()), list(config)).prop_map(
+    let config = (text(), text(), any::<bool>()).prop_map(|(key, value, is_default)| ConfigEntry {
+        key,
+        value,
+        is_default,
+    });
+    (text(), any::<u128>(), any::<u32>(), list(partition_description()), list(config)).prop_map(
         |(name, id, replicas, partitions, configs)| TopicDescription {
             name,
             id: TopicId(id),
@@ -197,12 +200,8 @@ fn cluster() -> impl Strategy<Value = ClusterDescription> {
             incarnation,
         },
     );
-    let troubled = (text(), any(), offset(), text()).prop_map(|(topic, index, end, why)| TroubledPartition {
-        topic,
-        index,
-        end,
-        why,
-    });
+    let troubled = (text(), any::<u32>(), offset(), text())
+        .prop_map(|(topic, index, end, why)| TroubledPartition { topic, index, end, why });
     (any::<(u128, u32, u32)>(), text(), list(node), list(troubled)).prop_map(
         |((cluster_id, topics_count, partitions_count), version, nodes, troubled)| ClusterDescription {
             cluster_id,
