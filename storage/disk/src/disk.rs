@@ -1,0 +1,394 @@
+//! One core's disk: takes a log's operation to its answer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use glommio::io::{DmaFile, OpenOptions};
+use glommio::sync::Semaphore;
+use storage_frame::LogId;
+use storage_log::disk_op::BLOCK_BYTES;
+use storage_log::{DiskError, DiskErrorKind, DiskOp, DiskReply, DiskResult, FileName, SegmentId};
+
+use crate::buffers::Buffers;
+use crate::config::DiskConfig;
+use crate::error::{disk_error, system_error};
+use crate::files::Files;
+use crate::gates::Gates;
+use crate::paths::{file_name, log_directory, logs_directory};
+use crate::segment::{self, Zeros};
+use crate::small;
+use crate::spares::Spares;
+use crate::stats::DiskStats;
+
+/// See the crate. Lives on: the executor it was opened on. Clones are the same disk.
+#[derive(Clone)]
+pub struct Disk {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    data: PathBuf,
+    config: DiskConfig,
+    files: Files,
+    gates: Gates,
+    buffers: Buffers,
+    zeros: Zeros,
+    spares: RefCell<Spares>,
+    /// Appends have places of their own: no amount of reading keeps a producer waiting.
+    writes: Semaphore,
+    others: Semaphore,
+    stats: RefCell<DiskStats>,
+    ticks: Cell<u32>,
+    zeroed_at: Cell<Option<Instant>>,
+}
+
+/// Idle files and buffers are looked for every so many calls of [`Disk::tick`].
+const TICKS_PER_SWEEP: u32 = 100;
+const ZEROS_KEPT: Duration = Duration::from_secs(2);
+
+impl Disk {
+    /// Opens the data directory for core `core` of `cores`, making `logs/` and `spare/` where they are absent.
+    ///
+    /// `identity` is an existing readable file of at least 4 KiB on the same device. It is opened before any
+    /// other file: the runtime finds out how to read from a device by the first file of it, and takes an empty
+    /// one for a device that cannot be read.
+    ///
+    /// # Errors
+    /// [`DiskError`], naming the file.
+    pub async fn open(
+        data: &Path,
+        identity: &Path,
+        core: u8,
+        cores: usize,
+        config: DiskConfig,
+    ) -> Result<Self, DiskError> {
+        let data = std::path::absolute(data).map_err(|error| disk_error("find", data, &error))?;
+        probe(identity).await?;
+        let (place, spares_max) = (data.clone(), config.spares_max);
+        let spares = blocking(move || {
+            small::make_directory(&logs_directory(&place))?;
+            Spares::open(&place, core, cores, spares_max)
+        })
+        .await?;
+        let stats = DiskStats { spares: spares.count() as u64, ..DiskStats::default() };
+        let inner = Inner {
+            files: Files::new(config.open_files_max, config.open_files_idle),
+            gates: Gates::default(),
+            buffers: Buffers::new(config.write_buffer_bytes_max),
+            zeros: Zeros::new(config.zero_bytes_max),
+            spares: RefCell::new(spares),
+            writes: Semaphore::new(config.operations_max.max(1) as u64),
+            others: Semaphore::new(config.operations_max.max(1) as u64),
+            stats: RefCell::new(stats),
+            ticks: Cell::new(0),
+            zeroed_at: Cell::new(None),
+            data,
+            config,
+        };
+        Ok(Self { inner: Rc::new(inner) })
+    }
+
+    /// Runs one operation. Not to be dropped before it is done: what was begun goes on in the kernel.
+    ///
+    /// # Errors
+    /// [`DiskError`]; after a failed write the file may hold some, all or none of it.
+    pub async fn run(&self, log: LogId, op: DiskOp) -> DiskResult {
+        let inner = &*self.inner;
+        let begun = Instant::now();
+        let places = if matches!(op, DiskOp::Write { .. }) { &inner.writes } else { &inner.others };
+        let _place = places.acquire_permit(1).await.expect("never closed");
+        let kind = Kind::of(&op);
+        let result = inner.execute(log, op).await;
+        inner.count(kind, begun.elapsed(), &result);
+        result
+    }
+
+    /// To be called every 10 ms or so: closes idle files, lets idle memory go.
+    pub fn tick(&self) {
+        let inner = &*self.inner;
+        inner.ticks.set(inner.ticks.get() + 1);
+        if inner.ticks.get() < TICKS_PER_SWEEP {
+            return;
+        }
+        inner.ticks.set(0);
+        inner.files.close_idle();
+        inner.buffers.shrink_if_idle();
+        if inner.zeroed_at.get().is_some_and(|at| at.elapsed() > ZEROS_KEPT) {
+            inner.zeroed_at.set(None);
+            inner.zeros.forget();
+        }
+    }
+
+    /// Free space on the data directory's file system. When it is short, spares are given up first.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub async fn free_bytes(&self) -> Result<u64, DiskError> {
+        let inner = &*self.inner;
+        let (data, wanted) = (inner.data.clone(), inner.config.spares_free_bytes_min);
+        let free = blocking(move || small::free_bytes(&data)).await?;
+        if free >= wanted || inner.spares.borrow().count() == 0 {
+            return Ok(free);
+        }
+        let spares = inner.spares.borrow_mut().take_all();
+        let data = inner.data.clone();
+        blocking(move || {
+            for path in spares {
+                small::remove_file(&path)?;
+            }
+            small::free_bytes(&data)
+        })
+        .await
+    }
+
+    /// The logs that have a directory, in no order.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub async fn logs(&self) -> Result<Vec<LogId>, DiskError> {
+        let directory = logs_directory(&self.inner.data);
+        let names = blocking(move || small::list_directories(&directory)).await?;
+        Ok(names.iter().filter_map(|name| parse_log_id(name)).collect())
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> DiskStats {
+        let inner = &*self.inner;
+        let mut stats = inner.stats.borrow().clone();
+        stats.open_files = inner.files.count() as u64;
+        stats.spares = inner.spares.borrow().count() as u64;
+        stats
+    }
+}
+
+/// What an operation counts as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Write { bytes: u64 },
+    Read,
+    Zero { bytes: u64 },
+    Other,
+}
+
+impl Kind {
+    fn of(op: &DiskOp) -> Self {
+        match op {
+            DiskOp::Write { parts, .. } => {
+                Self::Write { bytes: parts.iter().map(|part| part.len() as u64).sum() }
+            }
+            DiskOp::Read { .. } => Self::Read,
+            DiskOp::Zero { from, to, .. } => Self::Zero { bytes: to.saturating_sub(*from) },
+            DiskOp::List
+            | DiskOp::ReadFile { .. }
+            | DiskOp::ReplaceFile { .. }
+            | DiskOp::MakeSegment { .. }
+            | DiskOp::RetireSegment { .. }
+            | DiskOp::RemoveFile { .. }
+            | DiskOp::RemoveLog => Self::Other,
+        }
+    }
+}
+
+impl Inner {
+    async fn execute(&self, log: LogId, op: DiskOp) -> DiskResult {
+        match op {
+            DiskOp::Write { segment, position, parts } => self.write(log, segment, position, parts).await,
+            DiskOp::Read { segment, position, bytes } => self.read(log, segment, position, bytes).await,
+            DiskOp::Zero { segment, from, to } => self.zero(log, segment, from, to).await,
+            DiskOp::List => {
+                let path = log_directory(&self.data, log);
+                Ok(DiskReply::Listed(blocking(move || small::list_log(&path)).await?))
+            }
+            DiskOp::ReadFile { name, bytes_max } => {
+                let path = self.path(log, name);
+                Ok(DiskReply::Bytes(blocking(move || small::read_file(&path, bytes_max)).await?))
+            }
+            DiskOp::ReplaceFile { name, bytes } => {
+                let path = self.path(log, name);
+                done(blocking(move || small::replace_file(&path, &bytes)).await)
+            }
+            DiskOp::MakeSegment { segment } => self.make_segment(log, segment).await,
+            DiskOp::RetireSegment { segment } => self.retire_segment(log, segment).await,
+            DiskOp::RemoveFile { name } => self.remove_file(log, name).await,
+            DiskOp::RemoveLog => self.remove_log(log).await,
+        }
+    }
+
+    async fn write(&self, log: LogId, segment: SegmentId, position: u64, parts: Vec<Bytes>) -> DiskResult {
+        let path = self.path(log, FileName::Segment(segment));
+        let file = self.segment(log, segment, &path).await?;
+        let buffer = self.buffers.gather(&parts);
+        // The bytes are in our buffer now: whoever else holds them need not wait for the disk.
+        drop(parts);
+        let written = segment::write(&file, position, Rc::clone(&buffer)).await;
+        self.buffers.give_back(buffer);
+        done(written.map_err(|error| disk_error("write", &path, &error)))
+    }
+
+    async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: usize) -> DiskResult {
+        let path = self.path(log, FileName::Segment(segment));
+        let file = self.segment(log, segment, &path).await?;
+        let read = segment::read(&file, position, bytes).await;
+        Ok(DiskReply::Bytes(read.map_err(|error| disk_error("read", &path, &error))?))
+    }
+
+    async fn zero(&self, log: LogId, segment: SegmentId, from: u64, to: u64) -> DiskResult {
+        let block = BLOCK_BYTES as u64;
+        assert!(
+            from <= to && from.is_multiple_of(block) && to.is_multiple_of(block),
+            "whole blocks are zeroed"
+        );
+        self.zeroed_at.set(Some(Instant::now()));
+        let path = self.path(log, FileName::Segment(segment));
+        let filled = if to - from <= self.zeros.bytes_max() {
+            let file = self.segment(log, segment, &path).await?;
+            self.zeros.fill(&file, from, to).await
+        } else {
+            // One sync at the end costs less than one per write.
+            let file = self.gates.opening(log, open_without_sync(&path)).await?;
+            let filled = self.zeros.fill(&file, from, to).await;
+            let synced = match filled {
+                Ok(()) => file.fdatasync().await.map_err(system_error),
+                Err(error) => Err(error),
+            };
+            // Nothing is lost with a descriptor that fails to close after its sync.
+            let _ = file.close().await;
+            synced
+        };
+        done(filled.map_err(|error| disk_error("zero", &path, &error)))
+    }
+
+    async fn make_segment(&self, log: LogId, segment: SegmentId) -> DiskResult {
+        let path = self.path(log, FileName::Segment(segment));
+        let spare = self.spares.borrow_mut().take();
+        let Some(spare) = spare else {
+            blocking(move || small::make_file(&path)).await?;
+            self.stats.borrow_mut().segments_created += 1;
+            return Ok(DiskReply::Made { file_bytes: 0, first_block: Bytes::new() });
+        };
+        let to = path.clone();
+        let file_bytes = self.gates.moving(log, blocking(move || small::move_file(&spare, &to))).await?;
+        let file = self.segment(log, segment, &path).await?;
+        let first_block =
+            segment::read(&file, 0, BLOCK_BYTES).await.map_err(|error| disk_error("read", &path, &error))?;
+        self.stats.borrow_mut().segments_recycled += 1;
+        Ok(DiskReply::Made { file_bytes, first_block })
+    }
+
+    async fn retire_segment(&self, log: LogId, segment: SegmentId) -> DiskResult {
+        let path = self.path(log, FileName::Segment(segment));
+        self.files.forget((log, segment));
+        let measured = path.clone();
+        let (data, wanted) = (self.data.clone(), self.config.spares_free_bytes_min);
+        let recyclable = blocking(move || {
+            let bytes = std::fs::metadata(&measured).map_or(0, |metadata| metadata.len());
+            if small::free_bytes(&data)? < wanted { Ok(0) } else { Ok(bytes) }
+        })
+        .await?;
+        let place = self.spares.borrow_mut().reserve(recyclable);
+        let Some(place) = place else {
+            return done(self.gates.moving(log, blocking(move || small::remove_file(&path))).await);
+        };
+        let to = place.clone();
+        let moved = self.gates.moving(log, blocking(move || small::move_file(&path, &to))).await;
+        self.spares.borrow_mut().arrived(moved.is_ok().then_some(place));
+        done(moved.map(drop))
+    }
+
+    async fn remove_file(&self, log: LogId, name: FileName) -> DiskResult {
+        if let FileName::Segment(segment) = name {
+            self.files.forget((log, segment));
+        }
+        let path = self.path(log, name);
+        done(self.gates.moving(log, blocking(move || small::remove_file(&path))).await)
+    }
+
+    async fn remove_log(&self, log: LogId) -> DiskResult {
+        self.files.forget_log(log);
+        let path = log_directory(&self.data, log);
+        done(self.gates.moving(log, blocking(move || small::remove_directory(&path))).await)
+    }
+
+    async fn segment(&self, log: LogId, segment: SegmentId, path: &Path) -> Result<Rc<DmaFile>, DiskError> {
+        if let Some(file) = self.files.cached((log, segment)) {
+            return Ok(file);
+        }
+        let opened = self.gates.opening(log, self.files.open((log, segment), path)).await;
+        opened.map_err(|error| disk_error("open", path, &error))
+    }
+
+    fn path(&self, log: LogId, name: FileName) -> PathBuf {
+        log_directory(&self.data, log).join(file_name(name))
+    }
+
+    fn count(&self, kind: Kind, took: Duration, result: &DiskResult) {
+        let mut stats = self.stats.borrow_mut();
+        let Ok(reply) = result else {
+            stats.failed += u64::from(!matches!(result, Err(error) if error.kind == DiskErrorKind::NotFound));
+            return;
+        };
+        match kind {
+            Kind::Write { bytes } => {
+                stats.write.record(took);
+                stats.write_bytes += bytes;
+            }
+            Kind::Read => {
+                stats.read.record(took);
+                if let DiskReply::Bytes(bytes) = reply {
+                    stats.read_bytes += bytes.len() as u64;
+                }
+            }
+            Kind::Zero { bytes } => {
+                stats.zero.record(took);
+                stats.zero_bytes += bytes;
+            }
+            Kind::Other => stats.other.record(took),
+        }
+    }
+}
+
+fn done(result: Result<(), DiskError>) -> DiskResult {
+    result.map(|()| DiskReply::Done)
+}
+
+/// Runs system calls that block on the runtime's threads for them. `call` must not panic: its thread would be
+/// gone and the answer never come.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+) -> Result<T, DiskError> {
+    glommio::executor().spawn_blocking(call).await
+}
+
+async fn open_without_sync(path: &Path) -> Result<DmaFile, DiskError> {
+    let opened = OpenOptions::new().read(true).write(true).dma_open(path).await;
+    opened.map_err(|error| disk_error("open", path, &system_error(error)))
+}
+
+/// See [`Disk::open`]. Reads a block as well, so that a device without direct reads is found out at once.
+async fn probe(identity: &Path) -> Result<(), DiskError> {
+    let fail = |error: &io::Error| disk_error("read directly from", identity, error);
+    let file = DmaFile::open(identity).await.map_err(|error| fail(&system_error(error)))?;
+    let block = file.read_at_aligned(0, BLOCK_BYTES).await.map_err(|error| fail(&system_error(error)))?;
+    let bytes = block.len();
+    drop(block);
+    let _ = file.close().await;
+    if bytes < BLOCK_BYTES {
+        return Err(fail(&io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("{bytes} bytes, not {BLOCK_BYTES}"),
+        )));
+    }
+    Ok(())
+}
+
+fn parse_log_id(name: &str) -> Option<LogId> {
+    let digits = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if digits { u64::from_str_radix(name, 16).ok().map(LogId) } else { None }
+}
+
+#[cfg(test)]
+mod tests;
