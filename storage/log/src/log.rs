@@ -122,6 +122,10 @@ impl Log {
     pub fn start(&self) -> Offset {
         todo!()
     }
+    /// The start that the checkpoint on disk names: no restart goes below it. `durable_start <= start`.
+    pub fn durable_start(&self) -> Offset {
+        todo!()
+    }
     pub fn durable_end(&self) -> Offset {
         todo!()
     }
