@@ -1,0 +1,322 @@
+//! The life of a broker process, in order: settings, data directory, certificate, sockets, cores, control thread;
+//! then, told to stop: refuse new work, finish and sync what was accepted, end.
+//!
+//! Until the cores run, an error undoes itself by ending the process. Afterwards there is one way to end,
+//! whoever asks for it: [`Node::stop_within`], so that no log is left without its clean-shutdown marker by
+//! choice.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use engine_api::{CoreId, NodeId};
+use engine_core::{Node, NodeConfig, NodeError};
+use engine_shard::{Event, ShardConfig};
+use net_sockets::{BindError, UdpGroup, bind_group};
+use storage_disk::DiskConfig;
+
+use crate::certs::{self, CertError, ServerTls};
+use crate::control::{self, Control};
+use crate::cores;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::logger::Logger;
+use crate::notify::notify;
+use crate::preflight::{self, Verdict};
+use crate::settings::{Flags, Settings, SettingsError};
+use crate::{process, random, signals, utc};
+
+/// What this build calls itself.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// From the first signal to the end of the process. A service manager waits for more.
+const STOP_TIMEOUT: Duration = Duration::from_secs(9);
+/// Held in memory by default: this share of the machine's.
+const MEMORY_SHARE: u64 = 4;
+/// When the machine does not tell its memory.
+const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+const OPENS_MAX: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECTIONS_MAX: usize = 10_000;
+/// The largest frame and the message around it.
+const MESSAGE_BYTES_MAX: usize = (64 << 20) + (64 << 10);
+const RECEIVE_WINDOW_BYTES_MAX: usize = 4 << 20;
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// Short enough not to be seen in idle CPU time, long enough to save most wake-ups under load.
+const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
+
+/// Why a broker did not start, or did not end as it should. One line, with its remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Cpus(#[from] engine_core::CpuError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("HTTP port {} cannot be bound ({address}): {why}; stop the other process or choose another --http address",
+        address.port())]
+    Http { address: SocketAddr, why: String },
+    #[error("{name}: {found}; {fix}")]
+    Machine { name: &'static str, found: String, fix: String },
+    #[error(transparent)]
+    Start(#[from] engine_core::StartError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: std::io::Error },
+}
+
+/// What wakes the main thread.
+pub(crate) enum Wake {
+    Signal(&'static str),
+    Ready,
+    Ended(Result<(), NodeError>),
+}
+
+/// Runs a broker until it is told to stop; blocks.
+///
+/// # Errors
+/// [`RunError`]: it did not start, a core failed, or it did not end in time.
+pub fn run(flags: &Flags) -> Result<(), RunError> {
+    let begun = Instant::now();
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+    let settings = Settings::load(flags, environment)?;
+    let log = Logger::stderr(settings.log_level, settings.log_format);
+    let system = |what| move |error| RunError::System { what, error };
+    // Before any thread: each one inherits the mask.
+    let signals = signals::block().map_err(system("signals cannot be blocked"))?;
+    preflight::raise_open_files();
+
+    let cpus = settings.cores.resolve()?;
+    let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
+    check_machine(&settings, &data, cpus.len(), &log)?;
+    let group = bind_group(settings.listen, cpus.len())?;
+    let http = bind_http(settings.http)?;
+    let place = Place::new(&settings, &group, &http, &cpus);
+    let tls = server_tls(&settings, &data, &place, &log)?;
+
+    let (wake, woken) = mpsc::channel();
+    let signal_wake = wake.clone();
+    signals
+        .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
+        .map_err(system("no thread for signals"))?;
+    let config = node_config(&settings, &data, cpus, group, &tls, &place, &log)?;
+    let node = Arc::new(Node::start(config)?);
+    let control = Control {
+        node: Arc::clone(&node),
+        begun,
+        data: data.path().to_owned(),
+        free_bytes_min: settings.free_bytes_min,
+        cert_expires_ms: tls.expires_ms,
+    };
+    control::start(http, control, wake).map_err(system("no control thread"))?;
+    let outcome = live(&node, &woken, &log, || place.say_ready(&log, &tls, &data, begun));
+    if let Err(error) = &outcome {
+        log.error("broker_failed", &[("why", error.to_string())]);
+    } else {
+        log.info("stopped", &[("up_s", begun.elapsed().as_secs().to_string())]);
+    }
+    outcome
+}
+
+/// From the cores' start to their end.
+fn live(
+    node: &Node,
+    woken: &mpsc::Receiver<Wake>,
+    log: &Logger,
+    say_ready: impl FnOnce(),
+) -> Result<(), RunError> {
+    let mut say_ready = Some(say_ready);
+    loop {
+        match woken.recv().expect("the control thread and the signals' hold senders") {
+            Wake::Ready => {
+                if let Some(say_ready) = say_ready.take() {
+                    say_ready();
+                    tell_manager("READY=1", log);
+                }
+            }
+            Wake::Ended(outcome) => return Ok(outcome?),
+            Wake::Signal(name) => {
+                log.info("stopping", &[("signal", name.to_owned())]);
+                tell_manager("STOPPING=1", log);
+                return Ok(node.stop_within(STOP_TIMEOUT)?);
+            }
+        }
+    }
+}
+
+fn tell_manager(state: &str, log: &Logger) {
+    if let Err(error) = notify(state) {
+        log.warn("notify_failed", &[("state", state.to_owned()), ("why", error.to_string())]);
+    }
+}
+
+/// Where this broker is, for its clients and its first lines.
+struct Place {
+    listen: SocketAddr,
+    http: SocketAddr,
+    advertised: String,
+    host_name: String,
+    cores: String,
+}
+
+impl Place {
+    fn new(settings: &Settings, group: &UdpGroup, http: &TcpListener, cpus: &[usize]) -> Self {
+        let host_name = process::host_name();
+        Self {
+            listen: group.address,
+            http: http.local_addr().unwrap_or(settings.http),
+            advertised: settings.advertised(group.address, &host_name),
+            host_name,
+            cores: cores::list(cpus),
+        }
+    }
+
+    fn say_ready(&self, log: &Logger, tls: &ServerTls, data: &DataDir, begun: Instant) {
+        log.info(
+            "ready",
+            &[
+                ("listen", self.listen.to_string()),
+                ("advertise", self.advertised.clone()),
+                ("http", self.http.to_string()),
+                ("data", data.path().display().to_string()),
+                ("cores", self.cores.clone()),
+                ("durability", "synced to disk before each ack (topics may set write.caching)".to_owned()),
+                ("fingerprint", tls.fingerprint.clone()),
+                ("start_ms", begun.elapsed().as_millis().to_string()),
+                ("version", VERSION.to_owned()),
+            ],
+        );
+    }
+}
+
+/// Refuses what cannot work, warns of the rest.
+fn check_machine(settings: &Settings, data: &DataDir, cores: usize, log: &Logger) -> Result<(), RunError> {
+    for check in preflight::run(data.path(), cores, settings.free_bytes_min) {
+        match check.verdict {
+            Verdict::Ok => {}
+            // A full disk still serves readers, deletes and retention.
+            Verdict::Fail if check.name != preflight::FREE_SPACE => {
+                return Err(RunError::Machine { name: check.name, found: check.found, fix: check.fix });
+            }
+            Verdict::Warn | Verdict::Fail => {
+                log.warn(
+                    "machine",
+                    &[("check", check.name.to_owned()), ("found", check.found), ("fix", check.fix)],
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bind_http(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|e: std::io::Error| RunError::Http { address, why: e.to_string() })
+}
+
+fn server_tls(
+    settings: &Settings,
+    data: &DataDir,
+    place: &Place,
+    log: &Logger,
+) -> Result<ServerTls, RunError> {
+    let tls = match &settings.tls {
+        Some(files) => certs::provided(files)?,
+        None => {
+            let host = place.advertised.rsplit_once(':').map_or("", |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let names = certs::names(&place.host_name, place.listen.ip(), host);
+            certs::own(&data.tls(), data.identity().cluster_id, &names, utc::now_ms())?
+        }
+    };
+    let mut fields = vec![("fingerprint", tls.fingerprint.clone())];
+    fields.extend(tls.ca_file.as_ref().map(|path| ("ca_file", path.display().to_string())));
+    fields.extend(tls.expires_ms.map(|ms| ("expires", utc::rfc3339(ms))));
+    log.info(if tls.issued { "certificate_issued" } else { "certificate" }, &fields);
+    Ok(tls)
+}
+
+fn node_config(
+    settings: &Settings,
+    data: &DataDir,
+    cpus: Vec<usize>,
+    group: UdpGroup,
+    tls: &ServerTls,
+    place: &Place,
+    log: &Logger,
+) -> Result<NodeConfig, RunError> {
+    let system = |what| move |error| RunError::System { what, error };
+    let memory_bytes = settings.memory_bytes.unwrap_or_else(|| {
+        preflight::memory_bytes().map_or(MEMORY_BYTES_FALLBACK, |bytes| bytes / MEMORY_SHARE)
+    });
+    let identity = data.identity();
+    let seed = u64::from_le_bytes(random::bytes().map_err(system("no random bytes"))?);
+    let shard = ShardConfig {
+        node: NodeId(settings.node_id),
+        core: CoreId(0),
+        cores: cpus.len() as u8,
+        cluster_id: identity.cluster_id,
+        incarnation: identity.incarnation,
+        address: place.advertised.clone(),
+        version: VERSION.to_owned(),
+        seed,
+        memory_bytes_max: (memory_bytes / cpus.len() as u64) as usize,
+        free_bytes_min: settings.free_bytes_min,
+        opens_max: OPENS_MAX,
+        topic_defaults: settings.topic_defaults.clone(),
+    };
+    // Half of the socket's buffer: the other half is for everyone else's packets.
+    let receive_window = (group.receive_buffer_bytes / 2).clamp(64 << 10, RECEIVE_WINDOW_BYTES_MAX);
+    let quic = net_quic::ServerConfig {
+        core: CoreId(0),
+        tls: Arc::clone(&tls.config),
+        secret: secret(data).map_err(system("tls/secret.key"))?,
+        idle_timeout: IDLE_TIMEOUT,
+        connections_max: CONNECTIONS_MAX,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        receive_window_bytes: receive_window as u32,
+        send_buffer_bytes: SEND_BUFFER_BYTES,
+    };
+    Ok(NodeConfig {
+        cpus,
+        data: data.path().to_owned(),
+        identity: data.identity_path(),
+        udp: group.sockets,
+        shard,
+        quic,
+        disk: DiskConfig { spares_free_bytes_min: 2 * settings.free_bytes_min, ..DiskConfig::default() },
+        spin_before_park: SPIN_BEFORE_PARK,
+        events: event_sink(log.clone()),
+    })
+}
+
+fn event_sink(log: Logger) -> engine_core::EventSink {
+    Arc::new(move |core: CoreId, event: Event| {
+        let mut fields = vec![("core", core.0.to_string())];
+        fields.extend(event.fields);
+        log.log(utc::now_ms(), event.level, event.name, &fields);
+    })
+}
+
+/// The key of address tokens and stateless resets: kept over restarts, so that a client whose broker died
+/// learns it from the first packet of the next one instead of from a timeout.
+fn secret(data: &DataDir) -> std::io::Result<[u8; 32]> {
+    let path: PathBuf = data.tls().join("secret.key");
+    if let Some(secret) = std::fs::read(&path).ok().and_then(|bytes| bytes.try_into().ok()) {
+        return Ok(secret);
+    }
+    let secret: [u8; 32] = random::bytes()?;
+    crate::replace::replace(&path, &secret, 0o600)?;
+    Ok(secret)
+}
