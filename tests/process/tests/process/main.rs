@@ -1,0 +1,13 @@
+//! The broker as a process: what the harness in `tests_process` starts, kills and feeds.
+
+mod client_errors;
+mod clock;
+mod cores;
+mod hostile;
+mod kill;
+mod round_trip;
+mod space;
+mod start;
+mod start_errors;
+mod stop;
+mod verify;

@@ -1,0 +1,51 @@
+//! No space left: the watermark is put just below what is free, then crossed by a file of the test's own.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
+use tests_process::{Broker, Options, directory, lines};
+
+use crate::verify;
+
+const MARGIN_BYTES: u64 = 1 << 30;
+
+#[test]
+fn below_the_watermark_producers_wait_reads_go_on_and_it_mends_itself() {
+    let dir = directory();
+    let free = free_bytes(dir.path());
+    assert!(free > 4 * MARGIN_BYTES, "the test wants 4 GiB free, there are {free} bytes");
+    let options = Options::new(dir.path()).env("MILLSTREAM_FREE_SPACE_MIN", free - MARGIN_BYTES);
+    let broker = Broker::start(options);
+    let cli = broker.cli();
+    cli.create("space", 1);
+    let sent = lines::real(2_000);
+    cli.run_with(&["produce", "space"], lines::joined(&sent)).expect(0);
+
+    let ballast = dir.path().join("ballast");
+    take(&ballast, 2 * MARGIN_BYTES);
+    broker.wait_for_stderr("watermark", Duration::from_secs(30));
+    let refused = cli.run_with(&["produce", "space", "--timeout", "2"], b"refused\n".to_vec());
+    refused.fails().says(&["free-space watermark"]);
+    assert_eq!(cli.values("space"), lines::joined(&sent), "reads go on");
+
+    let waiting = cli.spawn(&["produce", "space"]);
+    fs::remove_file(&ballast).unwrap();
+    let mut waiting = waiting;
+    waiting.write(b"waited\n").unwrap();
+    waiting.finish(Duration::from_secs(60)).expect(0);
+    let after: Vec<Vec<u8>> = sent.into_iter().chain([b"waited".to_vec()]).collect();
+    verify::same_lines(&after, &cli.values("space"));
+}
+
+fn free_bytes(dir: &Path) -> u64 {
+    let stat = statvfs(dir).unwrap();
+    stat.blocks_available() * stat.fragment_size()
+}
+
+fn take(path: &Path, bytes: u64) {
+    let file = File::create(path).unwrap();
+    fallocate(&file, FallocateFlags::empty(), 0, bytes.cast_signed()).unwrap();
+}
