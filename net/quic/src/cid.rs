@@ -1,0 +1,61 @@
+//! Connection ids that say which core they belong to.
+//!
+//! ```text
+//! 0  core u8     1  random, 5 bytes     6  tag u16: HMAC-SHA-256 of bytes 0..6 under the node's secret
+//! ```
+//! The kernel steers packets by the first byte. The tag lets a core recognise ids of this node, of any of its
+//! lives, and so answer a packet of a connection it has forgotten with a stateless reset instead of silence,
+//! and everything else with silence. Eight bytes, because every packet from a client carries them.
+
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnectionIdGenerator};
+use ring::hmac;
+
+use engine_api::CoreId;
+
+pub(crate) const CID_BYTES: usize = 8;
+const TAGGED_BYTES: usize = 6;
+
+#[derive(Clone)]
+pub(crate) struct CoreCids {
+    core: CoreId,
+    key: hmac::Key,
+    random: RandomConnectionIdGenerator,
+}
+
+impl CoreCids {
+    pub(crate) fn new(core: CoreId, key: hmac::Key) -> Self {
+        Self { core, key, random: RandomConnectionIdGenerator::new(TAGGED_BYTES - 1) }
+    }
+
+    fn tag(&self, tagged: &[u8]) -> [u8; 2] {
+        let tag = hmac::sign(&self.key, tagged);
+        [tag.as_ref()[0], tag.as_ref()[1]]
+    }
+}
+
+impl ConnectionIdGenerator for CoreCids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CID_BYTES];
+        id[0] = self.core.0;
+        id[1..TAGGED_BYTES].copy_from_slice(&self.random.generate_cid());
+        let tag = self.tag(&id[..TAGGED_BYTES]);
+        id[TAGGED_BYTES..].copy_from_slice(&tag);
+        ConnectionId::new(&id)
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        // Whatever its core byte: after a restart with fewer cores another core gets it.
+        match id.split_at_checked(TAGGED_BYTES) {
+            Some((tagged, tag)) if tag == self.tag(tagged) => Ok(()),
+            _ => Err(InvalidCid),
+        }
+    }
+
+    fn cid_len(&self) -> usize {
+        CID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
+}
