@@ -3,7 +3,9 @@
 /// Why the processors asked for cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CpuError {
-    #[error("{asked} cores asked for, but this process may run on {available}: give --cores {available} or less")]
+    #[error(
+        "{asked} cores asked for, but this process may run on {available}: give --cores {available} or less"
+    )]
     TooMany { asked: usize, available: usize },
     #[error("processor {cpu} is not one this process may run on: choose from {available:?}")]
     NoSuch { cpu: usize, available: Vec<usize> },
@@ -11,7 +13,9 @@ pub enum CpuError {
     Twice { cpu: usize },
     #[error("no core asked for: a node has at least one")]
     None,
-    #[error("{asked} cores asked for, a node has at most {cores_max}: connection ids carry the core in one byte")]
+    #[error(
+        "{asked} cores asked for, a node has at most {cores_max}: connection ids carry the core in one byte"
+    )]
     AboveLimit { asked: usize, cores_max: usize },
     #[error("the system does not say which processors this process may run on")]
     Unknown,
@@ -25,7 +29,8 @@ pub const CORES_MAX: usize = 256;
 /// # Errors
 /// [`CpuError::Unknown`].
 pub fn available_cpus() -> Result<Vec<usize>, CpuError> {
-    let mut cpus: Vec<usize> = core_affinity::get_core_ids().ok_or(CpuError::Unknown)?.into_iter().map(|core| core.id).collect();
+    let mut cpus: Vec<usize> =
+        core_affinity::get_core_ids().ok_or(CpuError::Unknown)?.into_iter().map(|core| core.id).collect();
     cpus.sort_unstable();
     cpus.dedup();
     if cpus.is_empty() { Err(CpuError::Unknown) } else { Ok(cpus) }

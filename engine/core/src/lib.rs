@@ -6,6 +6,9 @@
 //! - [`cpus`]: which processors there are and which to take.
 //! - [`stats`]: what a node tells about itself.
 //!
+//! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what has gathered
+//! through the shard, `mesh` carries messages between cores, `signal` wakes threads and executors.
+//!
 //! Does not know: settings files, certificates, what a request means, what the bytes on disk mean.
 #![forbid(unsafe_code)]
 
@@ -14,7 +17,13 @@ pub mod cpus;
 pub mod node;
 pub mod stats;
 
+mod core;
+mod executor;
+mod mesh;
+mod signal;
+mod turn;
+
 pub use config::{EventSink, NodeConfig};
-pub use cpus::{CpuError, available_cpus, choose_cpus};
+pub use cpus::{CpuError, available_cpus, check_cpus, choose_cpus};
 pub use node::{Node, NodeError, StartError};
 pub use stats::{CoreStats, LoopStats, MeshStats, NodeStats};

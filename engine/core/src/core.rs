@@ -1,0 +1,226 @@
+//! What lives on one core, and the tasks that feed it.
+//!
+//! All tasks only gather: datagrams go straight into the QUIC server, finished disk operations, ticks and
+//! deadlines are noted, and the turn task is woken. It runs once the tasks that were ready have run, so what
+//! arrived together is handled together. No task stays runnable without waiting for the ring in between: the
+//! executor looks at completions only when nothing is left to run.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ahash::AHashMap;
+use engine_api::CoreId;
+use engine_shard::{Event, Input, Level, Shard};
+use futures_lite::future::or;
+use glommio::nop::NopSubmitter;
+use glommio::timer::Timer;
+use net_quic::{Server, Transmit};
+use net_sockets::UdpPort;
+use storage_disk::Disk;
+use storage_frame::{LogId, Now, TimestampMs};
+use storage_log::{DiskResult, OpId};
+
+use crate::config::EventSink;
+use crate::mesh::{MeshEnd, Message};
+use crate::node::{Control, Shared};
+use crate::signal::Bell;
+use crate::stats::LoopStats;
+
+/// The shard's clock, and the bound on how long a missed wake can hide.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often free space is measured.
+const FREE_SPACE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Receive calls between two turns: acknowledgements and answers must not wait for a socket to run dry.
+const RECEIVES_PER_TURN: usize = 4;
+
+/// After a socket error that is not about one datagram.
+const SOCKET_RETRY: Duration = Duration::from_millis(10);
+
+pub(crate) struct Core {
+    pub(crate) me: CoreId,
+    pub(crate) cpu: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) disk: Disk,
+    pub(crate) port: UdpPort,
+    pub(crate) events: EventSink,
+    /// Never borrowed across a wait.
+    pub(crate) state: RefCell<State>,
+    /// There is something for the turn task.
+    pub(crate) work: Bell,
+    /// The next deadline may be nearer than the one the timer task waits for.
+    pub(crate) deadline_moved: Bell,
+    pub(crate) deadline: Cell<Option<Instant>>,
+    /// Finished disk operations, for the next turn.
+    pub(crate) disk_done: RefCell<VecDeque<(LogId, OpId, DiskResult)>>,
+    pub(crate) disk_waiting: Cell<u64>,
+    pub(crate) notes: RefCell<Vec<Input>>,
+}
+
+/// What the turn task works on.
+pub(crate) struct State {
+    pub(crate) shard: Shard,
+    pub(crate) server: Server,
+    pub(crate) mesh: MeshEnd,
+    /// Requests of this core's clients that another core answers, by key.
+    pub(crate) forwarded: AHashMap<u64, CoreId>,
+    pub(crate) inbox: VecDeque<Message>,
+    pub(crate) control: Vec<Control>,
+    pub(crate) effects: Vec<engine_shard::Effect>,
+    pub(crate) paused: bool,
+    /// Bytes of the last datagram taken from the server.
+    pub(crate) outgoing: Vec<u8>,
+    /// The socket was full: `outgoing` is still to be sent, no earlier than this.
+    pub(crate) send_blocked: Option<(Transmit, Instant)>,
+    pub(crate) phase: Phase,
+    pub(crate) turns: LoopStats,
+}
+
+/// Where a core is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// The shard was told to stop.
+    Stopping,
+    /// The shard has closed its logs; other cores may still need this one.
+    Stopped,
+    /// Every core has: answers on their way out get until this moment.
+    Draining {
+        until: Instant,
+    },
+    Ended,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> Now {
+        now(self.shared.begun)
+    }
+
+    pub(crate) fn note(&self, input: Input) {
+        self.notes.borrow_mut().push(input);
+        self.work.ring();
+    }
+
+    pub(crate) fn event(&self, level: Level, name: &'static str, what: String) {
+        (self.events)(self.me, Event { level, name, fields: vec![("what", what)] });
+    }
+}
+
+/// The two clocks of a turn.
+pub(crate) fn now(begun: Instant) -> Now {
+    let wall_ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    };
+    Now { mono: begun.elapsed(), wall: TimestampMs(wall_ms) }
+}
+
+/// Runs the core until it has ended.
+pub(crate) async fn run(core: Rc<Core>) {
+    let tasks = [
+        glommio::spawn_local(receive(Rc::clone(&core))),
+        glommio::spawn_local(tick(Rc::clone(&core))),
+        glommio::spawn_local(keep_time(Rc::clone(&core))),
+        glommio::spawn_local(watch_free_space(Rc::clone(&core))),
+    ];
+    let doorbell = Arc::clone(&core.shared.mesh.doorbells[usize::from(core.me.0)]);
+    let ring = NopSubmitter::new();
+    loop {
+        let more = core.turn();
+        if core.state.borrow().phase == Phase::Ended {
+            break;
+        }
+        if more {
+            // Work that feeds itself: let the executor look at completions before going on.
+            ring.run_nop().await.expect("the ring takes a no-op");
+            continue;
+        }
+        poll_fn(|context| {
+            // Both, so that each has the waker.
+            let (work, messages) = (core.work.poll(context), doorbell.poll(context));
+            if work.is_ready() || messages.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    doorbell.leave();
+    for task in tasks {
+        task.cancel().await;
+    }
+}
+
+/// Feeds the QUIC server from the socket.
+async fn receive(core: Rc<Core>) {
+    loop {
+        let received = match core.port.readable().await {
+            Ok(()) => {
+                let now = Instant::now();
+                let server = &mut core.state.borrow_mut().server;
+                core.port.receive(RECEIVES_PER_TURN, |datagram| {
+                    let ecn = datagram.ecn.and_then(quinn_proto::EcnCodepoint::from_bits);
+                    server.handle_datagram(now, datagram.remote, datagram.local_ip, ecn, datagram.data);
+                })
+            }
+            Err(error) => Err(error),
+        };
+        core.work.ring();
+        if let Err(error) = received {
+            core.event(Level::Warn, "udp_receive_failed", error.to_string());
+            Timer::new(SOCKET_RETRY).await;
+        }
+    }
+}
+
+async fn tick(core: Rc<Core>) {
+    loop {
+        Timer::new(TICK).await;
+        core.disk.tick();
+        core.note(Input::Tick);
+    }
+}
+
+/// Calls the turn task when a deadline of the QUIC server or of a blocked send is reached. A deadline that moved
+/// further away leaves the timer as it is: it finds nothing due and looks again.
+async fn keep_time(core: Rc<Core>) {
+    loop {
+        let Some(deadline) = core.deadline.get() else {
+            core.deadline_moved.heard().await;
+            continue;
+        };
+        let wait = deadline.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            core.deadline.set(None);
+            core.work.ring();
+            core.deadline_moved.heard().await;
+            continue;
+        }
+        or(core.deadline_moved.heard(), async {
+            Timer::new(wait).await;
+        })
+        .await;
+    }
+}
+
+async fn watch_free_space(core: Rc<Core>) {
+    let mut failing = false;
+    loop {
+        match core.disk.free_bytes().await {
+            Ok(free_bytes) => {
+                failing = false;
+                core.note(Input::FreeSpace { free_bytes });
+            }
+            Err(error) => {
+                // Once, not every second.
+                if !std::mem::replace(&mut failing, true) {
+                    core.event(Level::Warn, "free_space_unknown", error.to_string());
+                }
+            }
+        }
+        Timer::new(FREE_SPACE_PERIOD).await;
+    }
+}

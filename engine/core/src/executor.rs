@@ -1,0 +1,249 @@
+//! A core's thread: its ring, what lives on it, and its end.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use engine_api::CoreId;
+use engine_shard::{Shard, ShardConfig};
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use net_quic::{Server, ServerConfig};
+use net_sockets::UdpPort;
+use storage_disk::{Disk, DiskConfig};
+
+use crate::config::EventSink;
+use crate::core::{Core, Phase, State, run};
+use crate::mesh::MeshEnd;
+use crate::node::{Control, Shared, StartError};
+use crate::signal::Bell;
+use crate::stats::LoopStats;
+
+/// Memory registered with the ring, taken from the memory the process may lock. The runtime's default of 10 MiB
+/// does not fit the usual limit of 8.
+const IO_MEMORY_BYTES: usize = 1 << 20;
+
+/// The least memory a ring can be had with.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// Long: a timer that fires between being armed and the first look at it puts the executor to sleep with work
+/// left. Nothing here relies on being interrupted.
+const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+
+/// Threads for system calls that block (small files, directories). More than one, so that their syncs meet in
+/// the file system's journal.
+const BLOCKING_THREADS: usize = 4;
+
+/// What a core's thread is given.
+pub(crate) struct CoreSeed {
+    pub(crate) me: CoreId,
+    pub(crate) cpu: usize,
+    pub(crate) cores: usize,
+    pub(crate) data: PathBuf,
+    pub(crate) identity: PathBuf,
+    pub(crate) socket: UdpSocket,
+    pub(crate) shard: ShardConfig,
+    pub(crate) quic: ServerConfig,
+    pub(crate) disk: DiskConfig,
+    pub(crate) spin_before_park: Duration,
+    pub(crate) events: EventSink,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// A core has its ring, its disk and its socket, or has not.
+pub(crate) type Started = (CoreId, Result<(), StartError>);
+
+/// Starts a core's thread. It tells `started` once, waits for [`Control::Begin`] and runs until it has ended.
+pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Result<JoinHandle<()>> {
+    let name = format!("core-{}", seed.me.0);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let (me, shared) = (seed.me, Arc::clone(&seed.shared));
+        let told = started.clone();
+        let outcome = catch_unwind(AssertUnwindSafe(|| match make_executor(&seed) {
+            Ok(executor) => executor.run(live(seed, started)),
+            Err(error) => drop(started.send((me, Err(error)))),
+        }));
+        match outcome {
+            Ok(()) => shared.core_ended(me),
+            Err(panic) => {
+                let why = format!("panicked: {}", panic_message(&*panic));
+                // Heard only if it had not been told before.
+                let _ = told.send((me, Err(StartError::Core { core: me, why: why.clone() })));
+                shared.core_failed(me, why);
+            }
+        }
+    })
+}
+
+async fn live(seed: CoreSeed, started: mpsc::Sender<Started>) {
+    let (me, shared) = (seed.me, Arc::clone(&seed.shared));
+    let core = match build(seed).await {
+        Ok(core) => core,
+        Err(error) => return drop(started.send((me, Err(error)))),
+    };
+    let _ = started.send((me, Ok(())));
+    drop(started);
+    if begins(me, &shared).await {
+        run(Rc::new(core)).await;
+    }
+}
+
+/// Whether all cores could start: waits for the word.
+async fn begins(me: CoreId, shared: &Shared) -> bool {
+    let doorbell = &shared.mesh.doorbells[usize::from(me.0)];
+    let mut controls = Vec::new();
+    let begins = poll_fn(|context| {
+        loop {
+            shared.take_control(me, &mut controls);
+            for control in controls.drain(..) {
+                match control {
+                    Control::Begin => return Poll::Ready(true),
+                    Control::Stop => return Poll::Ready(false),
+                    // Asked too early: nothing to tell, and the asker learns so from the reply's end.
+                    Control::Stats(_) => {}
+                }
+            }
+            if doorbell.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    });
+    let begins = begins.await;
+    doorbell.leave();
+    begins
+}
+
+async fn build(seed: CoreSeed) -> Result<Core, StartError> {
+    let CoreSeed { me, cpu, cores, shared, .. } = seed;
+    let disk = Disk::open(&seed.data, &seed.identity, me.0, cores, seed.disk).await;
+    let disk =
+        disk.map_err(|error| StartError::Data { what: seed.data.display().to_string(), why: error.what })?;
+    let port =
+        UdpPort::new(seed.socket).map_err(|error| StartError::Core { core: me, why: error.to_string() })?;
+    let mesh = MeshEnd::new(Arc::clone(&shared.mesh), me);
+    let core = Core {
+        me,
+        cpu,
+        disk,
+        port,
+        events: seed.events,
+        work: Bell::default(),
+        deadline_moved: Bell::default(),
+        deadline: Cell::new(None),
+        disk_done: RefCell::default(),
+        disk_waiting: Cell::new(0),
+        notes: RefCell::default(),
+        state: RefCell::new(State {
+            shard: Shard::new(seed.shard, crate::core::now(shared.begun)),
+            server: Server::new(seed.quic),
+            mesh,
+            forwarded: AHashMap::new(),
+            inbox: VecDeque::new(),
+            control: Vec::new(),
+            effects: Vec::new(),
+            paused: false,
+            outgoing: Vec::new(),
+            send_blocked: None,
+            phase: Phase::Running,
+            turns: LoopStats::default(),
+        }),
+        shared,
+    };
+    // The first turn opens the logs.
+    core.work.ring();
+    Ok(core)
+}
+
+fn make_executor(seed: &CoreSeed) -> Result<LocalExecutor, StartError> {
+    let limit_bytes = memlock_limit_bytes();
+    if limit_bytes.is_some_and(|bytes| bytes < MEMLOCK_BYTES_MIN) {
+        return Err(StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) });
+    }
+    let made = LocalExecutorBuilder::new(Placement::Fixed(seed.cpu))
+        .name(&format!("core-{}", seed.me.0))
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT_TIMER)
+        .spin_before_park(seed.spin_before_park)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+        .make();
+    made.map_err(|error| explain(seed.me, limit_bytes, error))
+}
+
+fn explain(core: CoreId, limit_bytes: Option<u64>, error: GlommioError<()>) -> StartError {
+    let text = error.to_string();
+    let errno = match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source.raw_os_error(),
+        GlommioError::ExecutorError(_)
+        | GlommioError::BuilderError(_)
+        | GlommioError::Closed(_)
+        | GlommioError::CanNotBeClosed(..)
+        | GlommioError::WouldBlock(_)
+        | GlommioError::ReactorError(_)
+        | GlommioError::TimedOut(_) => None,
+    };
+    let named = |errno| io::Error::from_raw_os_error(errno).to_string();
+    match errno {
+        Some(libc::ENOMEM) => StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) },
+        Some(errno @ (libc::EPERM | libc::EACCES)) => StartError::IoUringForbidden { errno: named(errno) },
+        Some(errno @ libc::ENOSYS) => StartError::IoUringMissing { errno: named(errno) },
+        _ => StartError::Core { core, why: text },
+    }
+}
+
+/// The soft limit; `None` where there is none or it cannot be read.
+fn memlock_limit_bytes() -> Option<u64> {
+    parse_memlock(&std::fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn parse_memlock(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locked_memory_limit_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max locked memory         65536                8388608              bytes     \n";
+        assert_eq!(parse_memlock(limits), Some(65536));
+        assert_eq!(
+            parse_memlock("Max locked memory         unlimited            unlimited            bytes"),
+            None
+        );
+        assert_eq!(parse_memlock(""), None);
+    }
+
+    #[test]
+    fn errors_of_the_ring_name_cause_and_remedy() {
+        let explain = |errno| {
+            explain(CoreId(1), Some(8 << 20), GlommioError::IoError(io::Error::from_raw_os_error(errno)))
+        };
+        assert!(explain(libc::ENOMEM).to_string().contains("LimitMEMLOCK=infinity"));
+        assert!(explain(libc::EPERM).to_string().contains("kernel.io_uring_disabled"));
+        assert!(explain(libc::EPERM).to_string().contains("seccomp"));
+        assert_eq!(explain(libc::ENOSYS), StartError::IoUringMissing { errno: named(libc::ENOSYS) });
+        assert!(matches!(explain(libc::EMFILE), StartError::Core { core: CoreId(1), .. }));
+    }
+
+    fn named(errno: i32) -> String {
+        io::Error::from_raw_os_error(errno).to_string()
+    }
+}
