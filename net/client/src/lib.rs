@@ -1,1 +1,61 @@
+//! Millstream's own client, over QUIC: producing, reading, administration.
+//!
+//! ```no_run
+//! use millstream_client::{Client, Config, ProducerConfig, ReaderConfig, Record, Start};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(Config::new(["127.0.0.1:9092"])).await?;
+//!
+//! let producer = client.producer(ProducerConfig::default())?;
+//! let delivery = producer.send(Record::new("orders", b"two of the blue ones").key(b"customer-7")).await?;
+//! println!("stored at {:?}", delivery.await?.offset);
+//!
+//! let mut reader = client.reader(ReaderConfig::new("orders").from(Start::Beginning).until_end()).await?;
+//! while let Some(batch) = reader.next().await? {
+//!     for record in batch.records() {
+//!         println!("{:?}", record?.value);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! - [`Client`]: connections; a broker's certificate is always checked ([`Trust`]).
+//! - [`Producer`]: batches, retries without duplicates, order kept per partition.
+//! - [`Reader`]: pushed batches with flow control, read in place, no gaps.
+//! - [`Admin`]: topics, offsets, the cluster's picture.
+//!
+//! Logic lives in `state`, free of runtime and clock; the rest is quinn and tokio around it.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod admin;
+mod client;
+mod config;
+mod dial;
+mod producer;
+mod reader;
+mod rpc;
+mod shared;
+mod state;
+mod trust;
+
+pub use admin::{Admin, PartitionError};
+pub use client::Client;
+pub use config::{Config, DEFAULT_SERVER, Trust};
+pub use dial::ConnectError;
+pub use engine_api::{
+    Acks, AlterTopic, ClusterDescription, ConfigEntry, CreateTopic, DeleteRecordsError, Durability,
+    FetchError, FoundOffset, NodeDescription, PartitionDescription, Place, ProduceError, StageTimings,
+    TopicDescription, TopicError, TopicId, TroubledPartition,
+};
+pub use net_wire::{Refusal, WireError};
+pub use producer::{FlushError, Producer, ProducerConfig, ProducerConfigError, ProducerStats, SendError};
+pub use reader::{ReadBatch, ReadError, Reader, ReaderConfig, Start};
+pub use rpc::RequestError;
+pub use state::codec::{Compression, DecompressError, decompress};
+pub use state::outcome::{Delivery, DeliveryError, RecordMetadata, Trouble};
+pub use state::partitioner::{murmur2, partition_of_key};
+pub use state::position::NotContiguous;
+pub use state::record::Record;
+pub use storage_frame::{BatchError, Encoding, Offset, Record as ReadRecord, TimestampMs};
+pub use trust::TrustError;

@@ -1,0 +1,79 @@
+//! The client: one per cluster and process is enough.
+
+use std::sync::Arc;
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::dial::ConnectError;
+use crate::producer::{Producer, ProducerConfig, ProducerConfigError};
+use crate::reader::{ReadError, Reader, ReaderConfig};
+use crate::shared::Shared;
+
+/// A cluster, as this process reaches it. Clones share everything.
+///
+/// Keeps one QUIC connection per broker core that is needed, each found again after a loss. Dropping the last
+/// clone ends everything made from it: connections close, deliveries that are still waiting say
+/// [`Closed`](crate::DeliveryError::Closed), readers end with an error. [`Producer::close`] first, to lose
+/// nothing.
+///
+/// Needs a tokio runtime with time and I/O enabled.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Producers and readers hold `shared`; only clients hold this.
+    _guard: Arc<Guard>,
+}
+
+#[derive(Debug)]
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Client {
+    /// Connects to the first of `config.servers` that answers, each given `config.connect_timeout` for every
+    /// network address its name has.
+    ///
+    /// # Errors
+    /// [`ConnectError`], which says what to look at: nothing listens, nothing answers, the certificate is not
+    /// trusted, or it is no such broker.
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+        let shared = Arc::new(Shared::connect(config).await?);
+        Ok(Self { _guard: Arc::new(Guard(Arc::clone(&shared))), shared })
+    }
+
+    /// Topics, the cluster's picture, records to delete.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.shared))
+    }
+
+    /// A producer; one per process is enough, for any number of topics.
+    ///
+    /// # Errors
+    /// A setting out of its bounds. Nothing is asked of the broker yet.
+    pub fn producer(&self, config: ProducerConfig) -> Result<Producer, ProducerConfigError> {
+        Producer::new(Arc::clone(&self.shared), config)
+    }
+
+    /// A reader of one topic. Returns once the place of every partition is known, so records that are produced
+    /// from then on are read from [`Start::End`](crate::Start::End).
+    ///
+    /// # Errors
+    /// [`ReadError`]: no such topic or partition, a start that is out of range, or no answer.
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn reader(&self, config: ReaderConfig) -> Result<Reader, ReadError> {
+        Reader::open(Arc::clone(&self.shared), config).await
+    }
+
+    /// Ends everything, as dropping the last clone does.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}

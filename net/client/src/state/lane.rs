@@ -1,0 +1,721 @@
+//! One partition's way out: batches in order, from the first record put in to the broker's answer.
+//!
+//! ```text
+//! send -> open -> queue -> in_flight -> answered
+//!                   ^----------'  (stream lost, or a retriable refusal: all of them, in order)
+//! ```
+//! What must hold:
+//! - The broker answers in the order it was asked, so an answer is always for `in_flight`'s front.
+//! - A sequence number that has been on the wire names one batch for ever. A batch that is given up after that
+//!   leaves a hole which the broker would refuse to fill, so the lane takes a new producer id.
+//! - A batch whose deadline passes while its outcome is unknown has its verdict spoken ("timed out"), but stays
+//!   in its place as long as younger batches behind it may still be stored under the same producer id: sending
+//!   them under another one could store them twice. So it may be stored after all, for at most as long again.
+//!
+//! Time is told; nothing here waits. Does not know: connections, topics' metadata, other partitions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_api::{Acks, ProduceError, Produced};
+use storage_frame::{BatchBuilder, BatchView, FRAME_BYTES_MAX, Frame, Producer, TimestampMs};
+
+use super::backoff::Backoff;
+use super::codec::{Compression, compress, decompress};
+use super::outcome::{Delivery, DeliveryError, Stored, Trouble, Verdict};
+use super::record::{BATCH_OVERHEAD_BYTES, Record};
+
+/// What of a producer's settings its lanes need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneSettings {
+    pub(crate) acks: Acks,
+    pub(crate) idempotent: bool,
+    pub(crate) in_flight_max: usize,
+    pub(crate) linger: Duration,
+    pub(crate) delivery_timeout: Duration,
+}
+
+/// Memory in use and batches without a verdict, over all lanes of a producer.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    charged_bytes: usize,
+    /// Batch number to parts without a verdict: more than one after a split.
+    unsettled: BTreeMap<u64, u32>,
+    /// Something was released or settled since the flag was last taken.
+    changed: bool,
+    pub(crate) retries_count: u64,
+    pub(crate) identities_count: u64,
+}
+
+impl Ledger {
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.charged_bytes
+    }
+
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.charged_bytes += bytes;
+    }
+
+    fn release(&mut self, bytes: usize) {
+        assert!(bytes <= self.charged_bytes, "released memory was charged");
+        self.charged_bytes -= bytes;
+        self.changed = true;
+    }
+
+    fn add_unsettled(&mut self, number: u64, parts: u32) {
+        *self.unsettled.entry(number).or_insert(0) += parts;
+    }
+
+    fn settle(&mut self, number: u64) {
+        let parts = self.unsettled.get_mut(&number).expect("a batch is settled once");
+        *parts -= 1;
+        if *parts == 0 {
+            self.unsettled.remove(&number);
+        }
+        self.changed = true;
+    }
+
+    pub(crate) fn oldest_unsettled(&self) -> Option<u64> {
+        self.unsettled.first_key_value().map(|(number, _)| *number)
+    }
+
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    Open(BatchBuilder),
+    Sealed(Frame),
+    /// With whoever seals and writes it, without a lock.
+    Away,
+}
+
+#[derive(Debug)]
+struct Batch {
+    /// Counts up over all lanes of the producer.
+    number: u64,
+    body: Body,
+    verdict: Verdict,
+    record_count: u32,
+    charged_bytes: usize,
+    opened_at: Duration,
+    /// Given when it is first sent.
+    sequence: Option<u32>,
+}
+
+impl Batch {
+    fn speak(&mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
+        if !self.verdict.is_spoken() {
+            self.verdict.speak(result);
+            ledger.settle(self.number);
+        }
+    }
+
+    fn finish(mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
+        self.speak(ledger, result);
+        ledger.release(self.charged_bytes);
+    }
+
+    fn is_sent(&self) -> bool {
+        self.verdict.is_sent()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// Not idempotent.
+    None,
+    Wanted,
+    Given {
+        id: u64,
+        next_sequence: u32,
+    },
+}
+
+/// A batch to seal and write. Must come back by [`Lane::put_back`] before anything else is told to the lane.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    body: Body,
+    producer: Option<Producer>,
+}
+
+impl Sending {
+    /// The expensive part, for outside of locks. The builder comes back empty, for another batch.
+    pub(crate) fn seal(self, compression: Compression) -> (Frame, Option<BatchBuilder>) {
+        match self.body {
+            Body::Open(mut builder) => {
+                let frame = builder.seal_with(self.producer, |plain| compress(compression, plain));
+                (frame, Some(builder))
+            }
+            Body::Sealed(frame) if frame.header().producer == self.producer => (frame, None),
+            Body::Sealed(frame) => {
+                let mut header = *frame.header();
+                header.producer = self.producer;
+                (Frame::seal(header, frame.payload().clone()), None)
+            }
+            Body::Away => unreachable!("a batch is taken from the queue with its body"),
+        }
+    }
+}
+
+/// What the lane's driver can do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// No stream.
+    Down,
+    /// Making a stream, asking for an id, or writing: no time for anything else.
+    Busy,
+    /// A stream that takes another batch.
+    Ready,
+}
+
+/// What a lane wants done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A stream to the partition's leader.
+    Connect,
+    /// A producer id, for [`Lane::on_identity`].
+    Identify,
+    Send(Sending),
+    /// Answers on the current stream are no longer of use: drop it, then ask again.
+    Abandon,
+    /// Nothing until then, or until something is told.
+    Wait(Option<Duration>),
+}
+
+/// What an answer means for its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AfterAnswer {
+    Continue,
+    /// Drop the stream: everything on it was put back.
+    Abandon,
+    /// The same, and the leader is elsewhere.
+    Refresh,
+    /// The producer is over.
+    Fatal(ProduceError),
+}
+
+/// With `linger` 0: batches of one partition on the way before a partly filled one has to wait. One is being
+/// written by the broker and one is at hand for it when that is done; more would only make batches smaller.
+const PARTIAL_IN_FLIGHT_MAX: usize = 2;
+/// Sequences wrap here, as in Kafka.
+const SEQUENCE_MASK: u32 = i32::MAX as u32;
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    settings: LaneSettings,
+    open: Option<Batch>,
+    queue: VecDeque<Batch>,
+    in_flight: VecDeque<Batch>,
+    identity: Identity,
+    backoff: Backoff,
+    retry_at: Option<Duration>,
+    last: Option<Trouble>,
+    /// May share the producer id of the other lanes: it has never used one up.
+    pub(crate) is_fresh: bool,
+}
+
+/// How a record went into a lane.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    pub(crate) delivery: Delivery,
+    /// The lane has something new to do.
+    pub(crate) wake: bool,
+    /// A batch was closed because the record did not fit.
+    pub(crate) closed: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(topic: Arc<str>, partition: u32, settings: LaneSettings, seed: u64) -> Self {
+        Self {
+            topic,
+            partition,
+            settings,
+            open: None,
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            identity: if settings.idempotent { Identity::Wanted } else { Identity::None },
+            backoff: Backoff::new(seed),
+            retry_at: None,
+            last: None,
+            is_fresh: true,
+        }
+    }
+
+    pub(crate) fn has_open_batch(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Adds a record that fits into `batch_bytes_max` by itself. `builder` and `next_number` are for a new batch.
+    ///
+    /// # Errors
+    /// The bytes of a header's name that is too long.
+    pub(crate) fn push(
+        &mut self,
+        now: Duration,
+        record: &Record<'_>,
+        timestamp: TimestampMs,
+        batch_bytes_max: usize,
+        ledger: &mut Ledger,
+        supply: &mut Supply,
+    ) -> Result<Pushed, usize> {
+        use storage_frame::PushError;
+
+        let record_bytes = record.batch_bytes();
+        let mut closed = false;
+        if let Some(batch) = &self.open
+            && batch.charged_bytes + record_bytes > batch_bytes_max
+        {
+            self.close_open();
+            closed = true;
+        }
+        loop {
+            let opened = self.open.is_none();
+            let batch = self.open.get_or_insert_with(|| Batch {
+                number: supply.next_number,
+                body: Body::Open(supply.builders.pop().unwrap_or_default()),
+                verdict: Verdict::new(Arc::clone(&self.topic), self.partition),
+                record_count: 0,
+                charged_bytes: 0,
+                opened_at: now,
+                sequence: None,
+            });
+            let Body::Open(builder) = &mut batch.body else { unreachable!("the open batch is open") };
+            match builder.push(timestamp, record.key, record.value, record.headers.iter().copied()) {
+                Ok(()) => {}
+                Err(PushError::HeaderName(bytes)) => {
+                    if opened {
+                        self.open = None;
+                    }
+                    return Err(bytes);
+                }
+                Err(PushError::Full | PushError::TimestampSpan) => {
+                    assert!(!opened, "an empty batch takes a record within the limits");
+                    self.close_open();
+                    closed = true;
+                    continue;
+                }
+            }
+            let charged_bytes = record_bytes + if opened { BATCH_OVERHEAD_BYTES } else { 0 };
+            if opened {
+                supply.next_number += 1;
+                ledger.add_unsettled(batch.number, 1);
+            }
+            ledger.charge(charged_bytes);
+            batch.charged_bytes += charged_bytes;
+            batch.record_count += 1;
+            let delivery = batch.verdict.add_record(timestamp);
+            return Ok(Pushed { delivery, wake: opened || closed, closed });
+        }
+    }
+
+    fn close_open(&mut self) {
+        self.queue.extend(self.open.take());
+    }
+
+    /// Says what to do next. `flush_below`: batches of a lower number do not wait for more records.
+    pub(crate) fn next_step(
+        &mut self,
+        now: Duration,
+        link: Link,
+        flush_below: u64,
+        ledger: &mut Ledger,
+    ) -> Step {
+        if self.expire(now, ledger) {
+            return Step::Abandon;
+        }
+        if link == Link::Busy {
+            return Step::Wait(self.next_deadline());
+        }
+        if let Some(retry_at) = self.retry_at {
+            if now < retry_at {
+                return Step::Wait(min_time(Some(retry_at), self.next_deadline()));
+            }
+            self.retry_at = None;
+        }
+        if self.in_flight.len() >= self.settings.in_flight_max {
+            return Step::Wait(self.next_deadline());
+        }
+        if self.queue.is_empty() && self.is_open_ready(now, flush_below) {
+            self.close_open();
+        }
+        if self.queue.is_empty() {
+            let lingered = self.open.as_ref().map(|batch| batch.opened_at + self.settings.linger);
+            // Without linger an answer sets the open batch going, not the time.
+            let lingered = lingered.filter(|_| !self.settings.linger.is_zero());
+            return Step::Wait(min_time(lingered, self.next_deadline()));
+        }
+        if self.identity == Identity::Wanted {
+            return Step::Identify;
+        }
+        if link == Link::Down {
+            return Step::Connect;
+        }
+        Step::Send(self.take_front())
+    }
+
+    fn is_open_ready(&self, now: Duration, flush_below: u64) -> bool {
+        let Some(batch) = &self.open else { return false };
+        if batch.number < flush_below {
+            return true;
+        }
+        if self.settings.linger.is_zero() {
+            self.in_flight.len() < PARTIAL_IN_FLIGHT_MAX
+        } else {
+            now >= batch.opened_at + self.settings.linger
+        }
+    }
+
+    fn take_front(&mut self) -> Sending {
+        let mut batch = self.queue.pop_front().expect("looked before");
+        let producer = match &mut self.identity {
+            Identity::None => None,
+            Identity::Wanted => unreachable!("asked for before"),
+            Identity::Given { id, next_sequence } => {
+                let base_sequence = *batch.sequence.get_or_insert_with(|| {
+                    let sequence = *next_sequence;
+                    *next_sequence = sequence.wrapping_add(batch.record_count) & SEQUENCE_MASK;
+                    sequence
+                });
+                Some(Producer { id: *id, epoch: 0, base_sequence })
+            }
+        };
+        batch.verdict.mark_sent();
+        let body = std::mem::replace(&mut batch.body, Body::Away);
+        self.in_flight.push_back(batch);
+        Sending { body, producer }
+    }
+
+    /// The frame of the batch taken last, kept for retries.
+    pub(crate) fn put_back(&mut self, frame: Frame) {
+        let batch = self.in_flight.back_mut().expect("a batch was taken");
+        assert!(matches!(batch.body, Body::Away), "a batch comes back once");
+        batch.body = Body::Sealed(frame);
+    }
+
+    /// The batch taken last is on the stream and no answer will come ([`Acks::None`]).
+    pub(crate) fn on_written_unacknowledged(&mut self, ledger: &mut Ledger) {
+        assert_eq!(self.settings.acks, Acks::None);
+        let batch = self.in_flight.pop_back().expect("a batch was taken");
+        let nothing = Stored {
+            base_offset: None,
+            durability: None,
+            duplicate: false,
+            timings: engine_api::StageTimings::default(),
+        };
+        batch.finish(ledger, Ok(nothing));
+        self.backoff.succeeded();
+    }
+
+    pub(crate) fn on_identity(&mut self, id: u64) {
+        if self.identity == Identity::Wanted {
+            self.identity = Identity::Given { id, next_sequence: 0 };
+            self.is_fresh = false;
+        }
+    }
+
+    /// There is no stream, or no producer id, for now. What was on the stream has an unknown outcome and is sent
+    /// again.
+    pub(crate) fn on_disconnected(&mut self, now: Duration, trouble: Trouble, ledger: &mut Ledger) {
+        self.requeue(ledger);
+        self.wait_to_retry(now, trouble);
+    }
+
+    fn wait_to_retry(&mut self, now: Duration, trouble: Trouble) {
+        self.last = Some(trouble);
+        self.retry_at = Some(now + self.backoff.next_wait());
+    }
+
+    fn requeue(&mut self, ledger: &mut Ledger) {
+        while let Some(batch) = self.in_flight.pop_back() {
+            assert!(!matches!(batch.body, Body::Away), "put back before the stream is given up");
+            if self.settings.idempotent || !batch.verdict.is_spoken() {
+                ledger.retries_count += 1;
+                self.queue.push_front(batch);
+            } else {
+                ledger.release(batch.charged_bytes);
+            }
+        }
+    }
+
+    /// The broker's answer to the oldest batch in flight.
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Duration,
+        answer: Result<Produced, ProduceError>,
+        ledger: &mut Ledger,
+    ) -> Result<AfterAnswer, UnaskedAnswer> {
+        if self.in_flight.is_empty() {
+            return Err(UnaskedAnswer);
+        }
+        let error = match answer {
+            Ok(produced) => {
+                let stored = Stored {
+                    base_offset: Some(produced.base_offset),
+                    durability: Some(produced.durability),
+                    duplicate: produced.duplicate,
+                    timings: produced.timings,
+                };
+                self.finish_front(ledger, Ok(stored));
+                self.backoff.succeeded();
+                self.last = None;
+                return Ok(AfterAnswer::Continue);
+            }
+            Err(error) => error,
+        };
+        Ok(match error {
+            ProduceError::UnknownPartition | ProduceError::NotLeader => {
+                self.on_disconnected(now, Trouble::Refused(error), ledger);
+                AfterAnswer::Refresh
+            }
+            ProduceError::NoSpace
+            | ProduceError::Overloaded
+            | ProduceError::ShuttingDown
+            | ProduceError::StorageFailed { .. } => {
+                self.on_disconnected(now, Trouble::Refused(error), ledger);
+                AfterAnswer::Abandon
+            }
+            ProduceError::TooLarge { batch_bytes_max, .. } => {
+                let front = self.in_flight.pop_front().expect("looked before");
+                if front.record_count == 1 || front.verdict.is_spoken() {
+                    front.finish(ledger, Err(DeliveryError::Refused(error)));
+                    self.after_refusal(ledger)
+                } else {
+                    let limit = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
+                    self.split(front, limit, &error, ledger);
+                    self.abandon(ledger)
+                }
+            }
+            ProduceError::OutOfSequence { sent, expected, .. } if self.settings.idempotent => {
+                self.on_out_of_sequence(sent, expected, error, ledger)
+            }
+            ProduceError::Invalid { .. }
+            | ProduceError::Damaged { .. }
+            | ProduceError::OutOfSequence { .. } => {
+                self.finish_front(ledger, Err(DeliveryError::Refused(error)));
+                self.after_refusal(ledger)
+            }
+            ProduceError::ProducerFenced { .. } => {
+                self.finish_front(ledger, Err(DeliveryError::Refused(error.clone())));
+                AfterAnswer::Fatal(error)
+            }
+        })
+    }
+
+    fn finish_front(&mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
+        self.in_flight.pop_front().expect("an answer is for a batch").finish(ledger, result);
+    }
+
+    fn on_out_of_sequence(
+        &mut self,
+        sent: u32,
+        expected: u32,
+        error: ProduceError,
+        ledger: &mut Ledger,
+    ) -> AfterAnswer {
+        let front = self.in_flight.front().expect("looked before");
+        let ahead = expected.wrapping_sub(sent) & SEQUENCE_MASK;
+        if ahead >= front.record_count && ahead < SEQUENCE_MASK / 2 {
+            self.finish_front(ledger, Err(DeliveryError::OffsetUnknown));
+            return AfterAnswer::Continue;
+        }
+        if front.sequence == Some(0) {
+            // The broker refuses the very first batch of an id; another id would not help.
+            self.finish_front(ledger, Err(DeliveryError::Refused(error)));
+        }
+        // The broker has lost what came before (or forgotten this producer): this batch and those behind it were
+        // refused, so they may go again under another id.
+        self.after_refusal(ledger)
+    }
+
+    /// The front was refused for good. Behind it the broker refuses everything of the same id, so nothing of it
+    /// is stored and all may be sent again under a new one.
+    fn after_refusal(&mut self, ledger: &mut Ledger) -> AfterAnswer {
+        if self.settings.idempotent { self.abandon(ledger) } else { AfterAnswer::Continue }
+    }
+
+    fn abandon(&mut self, ledger: &mut Ledger) -> AfterAnswer {
+        self.requeue(ledger);
+        self.renew_identity(ledger);
+        AfterAnswer::Abandon
+    }
+
+    /// Nothing may be in flight. Batches that were timed out already are let go.
+    fn renew_identity(&mut self, ledger: &mut Ledger) {
+        assert!(self.in_flight.is_empty());
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for mut batch in self.queue.drain(..) {
+            if batch.verdict.is_spoken() {
+                ledger.release(batch.charged_bytes);
+            } else {
+                batch.sequence = None;
+                kept.push_back(batch);
+            }
+        }
+        self.queue = kept;
+        if self.settings.idempotent {
+            self.identity = Identity::Wanted;
+            self.is_fresh = false;
+            ledger.identities_count += 1;
+        }
+    }
+
+    /// Puts `batch` at the front of the queue in pieces that fit into `batch_bytes_max`; records that do not fit
+    /// alone are refused.
+    fn split(&mut self, mut batch: Batch, batch_bytes_max: usize, error: &ProduceError, ledger: &mut Ledger) {
+        let Body::Sealed(frame) = &batch.body else { unreachable!("it was on the wire") };
+        let plain = decompress(frame.header().codec, frame.payload(), FRAME_BYTES_MAX).expect("sealed here");
+        let view = BatchView::open_plain(*frame.header(), plain).expect("sealed here");
+        // At most half, so that a broker that measures otherwise than we do is satisfied in the end.
+        let piece_bytes_max = batch_bytes_max.min(batch.charged_bytes / 2);
+        let mut pieces: Vec<(BatchBuilder, usize)> = Vec::new();
+        for record in view.records() {
+            let record = record.expect("sealed here");
+            let headers: Vec<_> = record.headers().collect();
+            let as_sent = Record {
+                key: record.key,
+                value: record.value,
+                headers,
+                timestamp: Some(record.timestamp),
+                ..Record::tombstone("")
+            };
+            let record_bytes = as_sent.batch_bytes();
+            let push = |builder: &mut BatchBuilder| {
+                builder
+                    .push(record.timestamp, as_sent.key, as_sent.value, as_sent.headers.iter().copied())
+                    .expect("it was in a batch before")
+            };
+            match pieces.last_mut() {
+                Some((builder, bytes)) if *bytes + record_bytes <= piece_bytes_max => {
+                    push(builder);
+                    *bytes += record_bytes;
+                }
+                Some(_) | None => {
+                    let mut builder = BatchBuilder::new();
+                    push(&mut builder);
+                    pieces.push((builder, BATCH_OVERHEAD_BYTES + record_bytes));
+                }
+            }
+        }
+        ledger.add_unsettled(batch.number, pieces.len() as u32 - 1);
+        ledger.release(batch.charged_bytes);
+        let last_index = pieces.len() - 1;
+        let mut split = Vec::with_capacity(pieces.len());
+        for (index, (builder, charged_bytes)) in pieces.into_iter().enumerate() {
+            let record_count = builder.record_count();
+            let verdict = if index == last_index {
+                std::mem::replace(&mut batch.verdict, Verdict::new(Arc::clone(&self.topic), self.partition))
+            } else {
+                batch.verdict.split_front(record_count)
+            };
+            ledger.charge(charged_bytes);
+            let piece = Batch {
+                number: batch.number,
+                body: Body::Open(builder),
+                verdict,
+                record_count,
+                charged_bytes,
+                opened_at: batch.opened_at,
+                sequence: None,
+            };
+            if charged_bytes > batch_bytes_max && record_count == 1 {
+                piece.finish(ledger, Err(DeliveryError::Refused(error.clone())));
+            } else {
+                split.push(piece);
+            }
+        }
+        // What is in flight behind it is put in front of the queue next; the pieces go before that.
+        for piece in split.into_iter().rev() {
+            self.in_flight.push_front(piece);
+        }
+    }
+
+    /// Ends everything: the topic is gone, or the producer is over. `error` is told whether the batch was sent.
+    ///
+    /// Only for the task that drives this lane: a batch that is away must not come back.
+    pub(crate) fn fail_all(&mut self, ledger: &mut Ledger, error: impl Fn(bool) -> DeliveryError) {
+        self.close_open();
+        for batch in self.in_flight.drain(..).chain(self.queue.drain(..)) {
+            let sent = batch.is_sent();
+            batch.finish(ledger, Err(error(sent)));
+        }
+        self.renew_identity(ledger);
+    }
+
+    /// Speaks the verdict on batches past their deadline. True: everything on the stream was given up.
+    fn expire(&mut self, now: Duration, ledger: &mut Ledger) -> bool {
+        let after = self.settings.delivery_timeout;
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        let last = &self.last;
+        for batch in self.in_flight.iter_mut().chain(&mut self.queue) {
+            if now >= batch.opened_at + after && batch.is_sent() {
+                batch.speak(ledger, Err(DeliveryError::TimedOut { after, last: last.clone() }));
+            }
+        }
+        // Deadlines grow along the queue, and what was never sent is behind what was.
+        let is_late_unsent = |batch: &Batch| now >= batch.opened_at + after && !batch.is_sent();
+        while let Some(index) = self.queue.iter().position(is_late_unsent) {
+            let batch = self.queue.remove(index).expect("found");
+            batch.finish(ledger, Err(DeliveryError::NotSent { after, last: last.clone() }));
+        }
+        if let Some(batch) = self.open.take_if(|batch| now >= batch.opened_at + after) {
+            batch.finish(ledger, Err(DeliveryError::NotSent { after, last: last.clone() }));
+        }
+        let mut sent = self.in_flight.iter().chain(&self.queue).filter(|batch| batch.is_sent()).peekable();
+        if sent.peek().is_none() || sent.any(|batch| !batch.verdict.is_spoken()) {
+            return false;
+        }
+        let abandoned = !self.in_flight.is_empty();
+        for batch in self.in_flight.drain(..) {
+            ledger.release(batch.charged_bytes);
+        }
+        self.renew_identity(ledger);
+        abandoned
+    }
+
+    /// Of the oldest batch without a verdict.
+    fn next_deadline(&self) -> Option<Duration> {
+        let batches = self.in_flight.iter().chain(&self.queue).chain(&self.open);
+        let oldest = batches.filter(|batch| !batch.verdict.is_spoken()).map(|batch| batch.opened_at).next();
+        oldest.map(|opened_at| opened_at + self.settings.delivery_timeout)
+    }
+}
+
+/// The broker answered what it was not asked: the stream is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnaskedAnswer;
+
+/// What new batches are made of, shared by the lanes of a producer.
+#[derive(Debug, Default)]
+pub(crate) struct Supply {
+    pub(crate) next_number: u64,
+    /// Empty ones that keep their memory.
+    builders: Vec<BatchBuilder>,
+}
+
+const SPARE_BUILDERS_MAX: usize = 16;
+
+impl Supply {
+    pub(crate) fn return_builder(&mut self, builder: BatchBuilder) {
+        if self.builders.len() < SPARE_BUILDERS_MAX {
+            self.builders.push(builder);
+        }
+    }
+}
+
+fn min_time(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests;
