@@ -1,10 +1,35 @@
 //! One core's shard: the partitions it owns, and on core 0 the controller, as one value.
 //!
 //! [`Shard::handle`] changes memory and never waits; [`Shard::end_turn`] says what the shard wants done.
+//!
+//! - [`seam`]: everything that can wake a core, and everything a core can want.
+//! - [`shard`]: takes inputs apart and hands them on.
+//! - `roster`: the partitions, found by id, log or key; opening, ticking, asking for operations.
+//! - `partition`, `reads`: one partition on its leader: writing, reading.
+//! - `producers`: idempotence.
+//! - `waiting`: requests that wait, by slot and deadline.
+//! - `controller`, `meta_log`, `sweep`: core 0: changes of metadata, their log, files of deleted topics.
+//! - `news`: what cores tell each other.
+//! - `budget`, `limits`, `tally`, `context`: memory and space, bounds, counters, what partitions share.
+//!
+//! Does not know: sockets, files, clocks, threads, encodings of requests, Kafka.
 #![forbid(unsafe_code)]
 
+mod budget;
+mod context;
+mod controller;
+mod limits;
+mod meta_log;
+mod news;
+mod partition;
+mod producers;
+mod reads;
+mod roster;
 pub mod seam;
 pub mod shard;
+mod sweep;
+mod tally;
+mod waiting;
 
 pub use seam::{Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats};
 pub use shard::Shard;

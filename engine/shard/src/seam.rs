@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use engine_api::{CoreId, NodeId, ReplySlot, Request, Response};
-use storage_log::{DiskOp, DiskResult, OpId};
 use storage_frame::LogId;
+use storage_log::{DiskOp, DiskResult, OpId};
 
 /// What a shard must know before its first input. Plain numbers: a simulator draws them at random.
 #[derive(Debug, Clone)]
@@ -33,16 +33,28 @@ pub struct ShardConfig {
 #[derive(Debug, Clone)]
 pub enum Input {
     /// From a client of this core, or of another through the mesh.
-    Request { slot: ReplySlot, request: Request },
+    Request {
+        slot: ReplySlot,
+        request: Request,
+    },
     /// The asker is gone: forget the slot; a produce already accepted is still stored.
     Cancel(ReplySlot),
-    Disk { log: LogId, op: OpId, result: DiskResult },
+    Disk {
+        log: LogId,
+        op: OpId,
+        result: DiskResult,
+    },
     /// Published by another core: metadata from the controller's, news of its troubles from any.
     Meta(MetaUpdate),
     /// To the controller's core.
-    MetaApplied { core: CoreId, version: u64 },
+    MetaApplied {
+        core: CoreId,
+        version: u64,
+    },
     /// Measured by the door every second or so.
-    FreeSpace { free_bytes: u64 },
+    FreeSpace {
+        free_bytes: u64,
+    },
     /// Every 10 ms.
     Tick,
     /// Refuse new work, finish and sync what was accepted, close the logs, then `Effect::Stopped`.
@@ -52,11 +64,17 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub enum Effect {
     Reply(ReplySlot, Response),
-    Disk { log: LogId, op: OpId, what: DiskOp },
+    Disk {
+        log: LogId,
+        op: OpId,
+        what: DiskOp,
+    },
     /// To every other core, from whichever core says it; in order.
     Publish(MetaUpdate),
     /// To core 0.
-    MetaApplied { version: u64 },
+    MetaApplied {
+        version: u64,
+    },
     /// Every log this core owns has been opened. Once.
     Ready,
     /// All logs are closed. Once.

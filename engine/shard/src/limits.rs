@@ -1,0 +1,40 @@
+//! The shard's bounds, each with its reason.
+
+use std::time::Duration;
+
+/// Requests held per partition until its log is open, and per core.
+pub(crate) const HELD_PER_PARTITION_MAX: usize = 64;
+pub(crate) const HELD_MAX: usize = 4096;
+/// Changes of metadata waiting to be decided on.
+pub(crate) const CHANGES_MAX: usize = 10_000;
+/// Records of one batch, whatever its header claims: offsets given away must not outgrow 2^63.
+pub(crate) const BATCH_RECORDS_MAX: u32 = 1_000_000;
+/// One fetch's answer, whatever is asked: it is held in memory until it has left.
+pub(crate) const FETCH_BYTES_MAX: u32 = 8 << 20;
+/// Producers remembered per partition, about 120 bytes each; the longest silent ones are forgotten first.
+pub(crate) const PRODUCERS_MAX: usize = 4096;
+/// A producer silent for longer is forgotten, as in Kafka (`producer.id.expiration.ms`).
+pub(crate) const PRODUCER_SILENCE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Producer ids taken from metadata at a time: one write per so many new producers.
+pub(crate) const PRODUCER_IDS_BLOCK: u32 = 1000;
+/// Troubled partitions that one core tells the others of.
+pub(crate) const TROUBLED_MAX: usize = 1000;
+
+/// Every partition is looked at once in so many ticks: retention and checkpoints by time need no more.
+pub(crate) const TICKS_PER_ROUND: usize = 100;
+/// Partitions whose caches are shortened in one turn.
+pub(crate) const SHRINKS_PER_TURN: usize = 64;
+/// Removed logs being swept off the disk at the same time.
+pub(crate) const SWEEPS_MAX: usize = 4;
+
+/// The metadata log is compacted when it has grown by this, or by twice the last snapshot if that is more.
+pub(crate) const SNAPSHOT_AFTER_BYTES: usize = 4 << 20;
+/// A snapshot goes into the metadata log in pieces of this size.
+pub(crate) const SNAPSHOT_PART_BYTES: usize = 1 << 20;
+pub(crate) const META_SEGMENT_BYTES: u64 = 8 << 20;
+pub(crate) const META_READ_BYTES: usize = 1 << 20;
+
+const _: () = assert!(
+    (SNAPSHOT_PART_BYTES as u64) * 2 < META_SEGMENT_BYTES,
+    "a part of a snapshot with its frame fits a segment"
+);

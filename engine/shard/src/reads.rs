@@ -1,0 +1,310 @@
+//! A partition's readers: fetches, with or without waiting, and finding offsets.
+//!
+//! What must hold: nothing at or above `commit_end` is ever read; a fetch is answered once; a fetch that waits
+//! costs nothing until `advance_commit` or its deadline looks at it.
+
+use std::time::Duration;
+
+use engine_api::{Fetch, FetchError, Fetched, FindOffset, FoundOffset, Place, ReplySlot, Request, Response};
+use storage_frame::{Frame, FrameHeader, Now, Offset};
+use storage_log::{Find, LogState, Read, ReadError, ReadId};
+
+use crate::context::{Context, Refusal, refuse};
+use crate::limits::FETCH_BYTES_MAX;
+use crate::partition::Partition;
+use crate::seam::Level;
+use crate::waiting::{Waiter, WaiterKey, Waiting};
+
+/// A fetch and until when it may wait; `None`: as long as it takes.
+struct Asked {
+    slot: ReplySlot,
+    fetch: Fetch,
+    deadline: Option<Duration>,
+    may_wait: bool,
+}
+
+impl Partition {
+    pub(crate) fn fetch(&mut self, ctx: &mut Context, now: Now, slot: ReplySlot, mut fetch: Fetch) {
+        fetch.bytes_max = fetch.bytes_max.clamp(1, FETCH_BYTES_MAX);
+        fetch.bytes_min = fetch.bytes_min.min(fetch.bytes_max);
+        let may_wait = fetch.bytes_min > 0 && fetch.wait_max != Some(Duration::ZERO);
+        let deadline = fetch.wait_max.and_then(|wait| now.mono.checked_add(wait));
+        let asked = Asked { slot, fetch, deadline, may_wait };
+        if asked.fetch.offset < self.commit_end && !ctx.budget.may_read(asked.fetch.bytes_max as usize) {
+            return self.wait(ctx, asked, Waiting::Memory);
+        }
+        self.fetch_now(ctx, asked);
+    }
+
+    fn fetch_now(&mut self, ctx: &mut Context, asked: Asked) {
+        let offset = asked.fetch.offset;
+        if let Err(error) = self.check_range(offset) {
+            return ctx.reply(asked.slot, Response::Fetch(Err(error)));
+        }
+        if offset == self.commit_end {
+            return match self.fault_at_end() {
+                Some(error) => ctx.reply(asked.slot, Response::Fetch(Err(error))),
+                None => self.answer_or_wait(ctx, asked, Vec::new()),
+            };
+        }
+        let bytes_max = asked.fetch.bytes_max as usize;
+        let commit_end = self.commit_end;
+        let log = self.log.as_mut().expect("an open partition has a log");
+        match log.read(offset, commit_end, bytes_max) {
+            Read::Now(frames) => self.answer_or_wait(ctx, asked, frames),
+            Read::Pending(read) => {
+                ctx.budget.begin_read(bytes_max);
+                let key = self.wait_for_disk(ctx, asked, bytes_max);
+                self.reads.push((read, key));
+            }
+        }
+    }
+
+    fn check_range(&self, asked: Offset) -> Result<(), FetchError> {
+        let (log_start, high_watermark) = (self.log().start(), self.commit_end);
+        if asked < log_start || asked > high_watermark {
+            return Err(FetchError::OffsetOutOfRange { asked, log_start, high_watermark });
+        }
+        Ok(())
+    }
+
+    /// Nothing will ever follow: waiting would be for ever.
+    fn fault_at_end(&self) -> Option<FetchError> {
+        match self.log().state() {
+            LogState::Damaged { why, .. } => Some(FetchError::Damaged { why: why.clone() }),
+            LogState::Failed { why } => Some(FetchError::StorageFailed { why: why.clone() }),
+            LogState::Opening | LogState::Ready | LogState::Closing | LogState::Closed => None,
+        }
+    }
+
+    /// `frames` begin at the offset asked and are all there is, unless `bytes_max` cut them short.
+    fn answer_or_wait(&mut self, ctx: &mut Context, asked: Asked, frames: Vec<Frame>) {
+        let bytes: usize = frames.iter().map(|frame| frame.header().frame_bytes()).sum();
+        let end = frames.last().map_or(asked.fetch.offset, |frame| frame.header().end_offset());
+        let missing = (asked.fetch.bytes_min as usize).saturating_sub(bytes);
+        if missing > 0 && asked.may_wait && end >= self.commit_end && !ctx.stopping {
+            let wake_bytes = self.committed_bytes + missing as u64;
+            return self.wait(ctx, asked, |fetch| Waiting::Data { fetch, wake_bytes });
+        }
+        assert!(end <= self.commit_end || frames.is_empty(), "nothing above the high watermark is shown");
+        let fetched = Fetched { log_start: self.log().start(), high_watermark: self.commit_end, frames };
+        ctx.reply(asked.slot, Response::Fetch(Ok(fetched)));
+    }
+
+    fn wait(&mut self, ctx: &mut Context, asked: Asked, what: impl FnOnce(Fetch) -> Waiting) {
+        let Asked { slot, fetch, deadline, .. } = asked;
+        let what = what(fetch);
+        if let Waiting::Memory(_) = what {
+            ctx.reads_waiting.push_back(slot);
+        }
+        self.waiters.push(ctx.add_waiter(Waiter { slot, partition: self.key, deadline, what }));
+    }
+
+    fn wait_for_disk(&mut self, ctx: &mut Context, asked: Asked, bytes: usize) -> WaiterKey {
+        let Asked { slot, fetch, .. } = asked;
+        let what = Waiting::Read { fetch, bytes };
+        let key = ctx.add_waiter(Waiter { slot, partition: self.key, deadline: None, what });
+        self.waiters.push(key);
+        key
+    }
+
+    /// Fetches that have now got what they waited for are answered.
+    pub(crate) fn wake_fetches(&mut self, ctx: &mut Context, now: Now) {
+        let mut place = 0;
+        while let Some(key) = self.waiters.get(place).copied() {
+            let waiter = ctx.waiters.at(key).expect("a partition knows its waiters");
+            match waiter.what {
+                Waiting::Data { wake_bytes, .. } if wake_bytes <= self.committed_bytes => {
+                    self.waiters.swap_remove(place);
+                    let waiter = ctx.remove_waiter(key);
+                    self.retry(ctx, now, waiter, false);
+                }
+                _ => place += 1,
+            }
+        }
+    }
+
+    /// The waiter's deadline is over, or it may read now: it gets what there is.
+    pub(crate) fn retry_waiter(&mut self, ctx: &mut Context, now: Now, key: WaiterKey, may_wait: bool) {
+        let waiter = self.take_waiter(ctx, key);
+        self.retry(ctx, now, waiter, may_wait);
+    }
+
+    fn retry(&mut self, ctx: &mut Context, now: Now, waiter: Waiter, may_wait: bool) {
+        match waiter.what {
+            Waiting::Data { fetch, .. } | Waiting::Memory(fetch) => {
+                let may_wait = may_wait && waiter.deadline.is_none_or(|deadline| deadline > now.mono);
+                self.fetch_now(ctx, Asked { slot: waiter.slot, fetch, deadline: waiter.deadline, may_wait });
+            }
+            Waiting::Held(_) | Waiting::Read { .. } | Waiting::Find(_) => {
+                unreachable!("these have no deadline")
+            }
+        }
+    }
+
+    /// Takes a waiter off; an answer of the disk that comes later is dropped.
+    pub(crate) fn take_waiter(&mut self, ctx: &mut Context, key: WaiterKey) -> Waiter {
+        let place =
+            self.waiters.iter().position(|other| *other == key).expect("a partition knows its waiters");
+        self.waiters.swap_remove(place);
+        self.reads.retain(|(_, other)| *other != key);
+        ctx.remove_waiter(key)
+    }
+
+    pub(super) fn on_read(
+        &mut self,
+        ctx: &mut Context,
+        now: Now,
+        read: ReadId,
+        result: Result<Vec<Frame>, ReadError>,
+    ) {
+        let Some((slot, fetch)) = self.take_read(ctx, read, |what| match what {
+            Waiting::Read { fetch, .. } => Some(fetch),
+            Waiting::Held(_) | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => None,
+        }) else {
+            return;
+        };
+        match result {
+            Ok(frames) => {
+                let bytes: usize = frames.iter().map(|frame| frame.header().frame_bytes()).sum();
+                ctx.tally.fetch_disk_bytes += bytes as u64;
+                let deadline = fetch.wait_max.and_then(|wait| now.mono.checked_add(wait));
+                self.answer_or_wait(ctx, Asked { slot, fetch, deadline, may_wait: false }, frames);
+            }
+            Err(error) => {
+                let error = self.read_fault(ctx, fetch.offset, error);
+                ctx.reply(slot, Response::Fetch(Err(error)));
+            }
+        }
+    }
+
+    pub(crate) fn find(&mut self, ctx: &mut Context, slot: ReplySlot, find: FindOffset) {
+        let (start, end) = (self.log().start(), self.commit_end);
+        match find.place {
+            Place::Start => self.answer_found(ctx, slot, start, None),
+            Place::End => self.answer_found(ctx, slot, end, None),
+            Place::Timestamp(_) if start == end => self.answer_found(ctx, slot, end, None),
+            Place::Timestamp(at) => {
+                let log = self.log.as_mut().expect("an open partition has a log");
+                match log.find(at, end) {
+                    Find::Now(header) => self.answer_header(ctx, slot, header.as_ref()),
+                    Find::Pending(read) => {
+                        let what = Waiting::Find(find);
+                        let key = ctx.add_waiter(Waiter { slot, partition: self.key, deadline: None, what });
+                        self.waiters.push(key);
+                        self.reads.push((read, key));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_found(
+        &mut self,
+        ctx: &mut Context,
+        read: ReadId,
+        result: Result<Option<FrameHeader>, ReadError>,
+    ) {
+        let Some((slot, find)) = self.take_read(ctx, read, |what| match what {
+            Waiting::Find(find) => Some(find),
+            Waiting::Held(_) | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } => None,
+        }) else {
+            return;
+        };
+        match result {
+            Ok(header) => self.answer_header(ctx, slot, header.as_ref()),
+            // What was found is gone: the first record still there is the first at or after that time.
+            Err(ReadError::Trimmed) => self.find(ctx, slot, find),
+            Err(error) => {
+                let error = self.read_fault(ctx, self.log().start(), error);
+                ctx.reply(slot, Response::FindOffset(Err(error)));
+            }
+        }
+    }
+
+    /// The waiter that waited for `read`, if it still does.
+    fn take_read<T>(
+        &mut self,
+        ctx: &mut Context,
+        read: ReadId,
+        what: impl FnOnce(Waiting) -> Option<T>,
+    ) -> Option<(ReplySlot, T)> {
+        let place = self.reads.iter().position(|(other, _)| *other == read)?;
+        let (_, key) = self.reads[place];
+        let waiter = self.take_waiter(ctx, key);
+        let slot = waiter.slot;
+        Some((slot, what(waiter.what).expect("the log answers what it was asked")))
+    }
+
+    fn answer_header(&self, ctx: &mut Context, slot: ReplySlot, header: Option<&FrameHeader>) {
+        match header {
+            Some(header) => {
+                let offset = header.base_offset.max(self.log().start());
+                self.answer_found(ctx, slot, offset, Some(header.max_timestamp));
+            }
+            None => self.answer_found(ctx, slot, self.commit_end, None),
+        }
+    }
+
+    fn answer_found(
+        &self,
+        ctx: &mut Context,
+        slot: ReplySlot,
+        offset: Offset,
+        timestamp: Option<storage_frame::TimestampMs>,
+    ) {
+        let found =
+            FoundOffset { offset, timestamp, log_start: self.log().start(), high_watermark: self.commit_end };
+        ctx.reply(slot, Response::FindOffset(Ok(found)));
+    }
+
+    fn read_fault(&mut self, ctx: &mut Context, asked: Offset, error: ReadError) -> FetchError {
+        let (why, fault) = match error {
+            ReadError::Trimmed => {
+                let (log_start, high_watermark) = (self.log().start(), self.commit_end);
+                return FetchError::OffsetOutOfRange { asked, log_start, high_watermark };
+            }
+            ReadError::Damaged { why } => (why.clone(), FetchError::Damaged { why }),
+            ReadError::Io { why } => (why.clone(), FetchError::StorageFailed { why }),
+        };
+        // Once: readers try again, and the fault does not change by being read again.
+        if !std::mem::replace(&mut self.read_fault_told, true) {
+            ctx.event(
+                Level::Error,
+                "read_failed",
+                self.fields([("offset", asked.to_string()), ("why", why)]),
+            );
+        }
+        fault
+    }
+
+    /// Everybody who waits here is refused.
+    pub(super) fn end_waits(&mut self, ctx: &mut Context, refusal: &Refusal) {
+        self.reads.clear();
+        for key in std::mem::take(&mut self.waiters) {
+            let waiter = ctx.remove_waiter(key);
+            let request = match waiter.what {
+                Waiting::Held(request) => request,
+                Waiting::Data { fetch, .. } | Waiting::Memory(fetch) | Waiting::Read { fetch, .. } => {
+                    Request::Fetch(fetch)
+                }
+                Waiting::Find(find) => Request::FindOffset(find),
+            };
+            ctx.reply(waiter.slot, refuse(&request, refusal.clone()));
+        }
+    }
+
+    /// Those who wait for new data are refused: there will be none. Reads under way go on.
+    pub(super) fn end_data_waits(&mut self, ctx: &mut Context, refusal: &Refusal) {
+        let waits_for_data =
+            |key: &WaiterKey| matches!(ctx.waiters.at(*key).map(|w| &w.what), Some(Waiting::Data { .. }));
+        let (ended, kept): (Vec<_>, Vec<_>) = self.waiters.iter().copied().partition(waits_for_data);
+        self.waiters = kept;
+        for key in ended {
+            let waiter = ctx.remove_waiter(key);
+            if let Waiting::Data { fetch, .. } = waiter.what {
+                ctx.reply(waiter.slot, refuse(&Request::Fetch(fetch), refusal.clone()));
+            }
+        }
+    }
+}
