@@ -9,11 +9,14 @@
 pub mod args;
 pub mod disk;
 pub mod latency;
+pub mod load;
 pub mod machine;
+mod pace;
 pub mod quic_sink;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod traffic;
 pub mod usage;
 
 pub use args::BenchArgs;

@@ -2,23 +2,36 @@
 
 use std::io;
 
+use millstream_client::Config;
+
 use crate::args::{BenchArgs, BenchKind};
 use crate::report::{Figures, Report};
-use crate::{disk, quic_sink};
+use crate::{disk, quic_sink, traffic};
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Connect(String),
+    #[error("topic for the run: {0}")]
+    Topic(String),
+    #[error("sending: {0}")]
+    Send(String),
+    #[error("reading back: {0}")]
+    Read(String),
 }
 
-/// Runs one bench to its end.
+/// Runs one bench to its end. `config` says which broker; `disk` and `quic` need none.
 ///
 /// # Cancel safety
-/// Dropping the future leaves a blocking measurement running to its end; nothing is lost but its figures.
-pub async fn run(args: BenchArgs) -> Result<Report, BenchError> {
+/// Dropping the future leaves a blocking measurement running to its end, and the topic of a run on the broker.
+pub async fn run(args: BenchArgs, config: Config) -> Result<Report, BenchError> {
     let figures = match args.kind {
+        BenchKind::Produce(args) => Box::pin(traffic::produce(&args, &config)).await.map(Figures::Traffic),
+        BenchKind::E2e(args) => Box::pin(traffic::e2e(&args, &config)).await.map(Figures::Traffic),
+        BenchKind::Consume(args) => Box::pin(traffic::consume(&args, &config)).await.map(Figures::Traffic),
         BenchKind::Disk(args) => {
             let bench = args.bench();
             blocking("disk bench", move || disk::run(&bench)).await.map(Figures::Disk)

@@ -28,6 +28,7 @@ const AMBIENT: &[(&[&str], &str)] = &[
     (&["getrandom"], "randomness"),
     (&["thread_rng"], "randomness"),
     (&["OsRng"], "randomness"),
+    (&["SystemRandom"], "randomness"),
     (&["std", "process"], "processes"),
     (&["std", "env"], "the environment"),
     (&["libc"], "system calls"),

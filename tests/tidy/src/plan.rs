@@ -86,6 +86,7 @@ pub const PURE_PACKAGES: &[&str] = &[
     "hdrhistogram",
     "lz4_flex",
     "quinn-proto",
+    "ring",
     "rkyv",
     "rustls",
     "slab",
