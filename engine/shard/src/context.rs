@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use engine_api::{ReplySlot, Request, Response};
+use engine_api::{
+    DeleteRecordsError, FetchError, InitProducerError, ProduceError, ReplySlot, Request, Response, TopicError,
+};
 
 use crate::budget::{Budget, Space};
 use crate::seam::{Effect, Event, Level, ShardConfig};
@@ -70,7 +72,7 @@ impl Context {
     }
 }
 
-/// Why a partition does not do what is asked of it, before the request is looked at.
+/// Why nobody does what is asked, before or without looking at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownPartition,
@@ -81,46 +83,69 @@ pub(crate) enum Refusal {
 
 /// The answer that refuses `request`.
 pub(crate) fn refuse(request: &Request, refusal: Refusal) -> Response {
-    use engine_api::{DeleteRecordsError, FetchError, InitProducerError, ProduceError, TopicError};
-    let topic_error = |refusal| match refusal {
-        Refusal::UnknownPartition | Refusal::NotReady => TopicError::NotReady,
-        Refusal::StorageFailed(why) => TopicError::StorageFailed { why },
-        Refusal::ShuttingDown => TopicError::ShuttingDown,
-    };
     match request {
-        Request::Produce(_) => Response::Produce(Err(match refusal {
-            Refusal::UnknownPartition => ProduceError::UnknownPartition,
-            Refusal::NotReady => ProduceError::NotLeader,
-            Refusal::StorageFailed(why) => ProduceError::StorageFailed { why },
-            Refusal::ShuttingDown => ProduceError::ShuttingDown,
-        })),
-        Request::Fetch(_) | Request::FindOffset(_) => {
-            let error = match refusal {
-                Refusal::UnknownPartition => FetchError::UnknownPartition,
-                Refusal::NotReady => FetchError::NotLeader,
-                Refusal::StorageFailed(why) => FetchError::StorageFailed { why },
-                Refusal::ShuttingDown => FetchError::ShuttingDown,
-            };
-            match request {
-                Request::Fetch(_) => Response::Fetch(Err(error)),
-                _ => Response::FindOffset(Err(error)),
-            }
-        }
-        Request::DeleteRecords(_) => Response::DeleteRecords(Err(match refusal {
-            Refusal::UnknownPartition => DeleteRecordsError::UnknownPartition,
-            Refusal::NotReady => DeleteRecordsError::NotLeader,
-            Refusal::StorageFailed(why) => DeleteRecordsError::StorageFailed { why },
-            Refusal::ShuttingDown => DeleteRecordsError::ShuttingDown,
-        })),
-        Request::CreateTopic(_) => Response::CreateTopic(Err(topic_error(refusal))),
-        Request::AlterTopic(_) => Response::AlterTopic(Err(topic_error(refusal))),
-        Request::DeleteTopic(_) => Response::DeleteTopic(Err(topic_error(refusal))),
-        Request::DescribeTopics(_) => Response::DescribeTopics(Err(topic_error(refusal))),
+        Request::Produce(_) => Response::Produce(Err(refusal.into())),
+        Request::Fetch(_) => Response::Fetch(Err(refusal.into())),
+        Request::FindOffset(_) => Response::FindOffset(Err(refusal.into())),
+        Request::DeleteRecords(_) => Response::DeleteRecords(Err(refusal.into())),
+        Request::CreateTopic(_) => Response::CreateTopic(Err(refusal.into())),
+        Request::AlterTopic(_) => Response::AlterTopic(Err(refusal.into())),
+        Request::DeleteTopic(_) => Response::DeleteTopic(Err(refusal.into())),
+        Request::DescribeTopics(_) => Response::DescribeTopics(Err(refusal.into())),
         Request::DescribeCluster => unreachable!("describing the cluster is never refused"),
-        Request::InitProducer => Response::InitProducer(Err(match refusal {
-            Refusal::UnknownPartition | Refusal::NotReady => InitProducerError::NotReady,
-            Refusal::StorageFailed(why) => InitProducerError::StorageFailed { why },
-            Refusal::ShuttingDown => InitProducerError::ShuttingDown,
-        })),
+        Request::InitProducer => Response::InitProducer(Err(refusal.into())),
+    }
+}
+
+impl From<Refusal> for ProduceError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition => Self::UnknownPartition,
+            Refusal::NotReady => Self::NotLeader,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Refusal> for FetchError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition => Self::UnknownPartition,
+            Refusal::NotReady => Self::NotLeader,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Refusal> for DeleteRecordsError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition => Self::UnknownPartition,
+            Refusal::NotReady => Self::NotLeader,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Refusal> for TopicError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition | Refusal::NotReady => Self::NotReady,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Refusal> for InitProducerError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition | Refusal::NotReady => Self::NotReady,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
     }
 }

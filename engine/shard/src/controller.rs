@@ -163,13 +163,18 @@ impl Controller {
         // Deleting goes on, and so does making retention shorter: that is how space comes back.
         match request {
             Request::CreateTopic(_) => Some(Response::CreateTopic(Err(TopicError::NoSpace))),
-            Request::AlterTopic(alter) if alter.partitions.is_some() => {
-                Some(Response::AlterTopic(Err(TopicError::NoSpace)))
+            Request::AlterTopic(alter) => {
+                alter.partitions.map(|_| Response::AlterTopic(Err(TopicError::NoSpace)))
             }
-            Request::InitProducer if self.producer_ids.is_empty() && self.log.out_of_space() => {
-                Some(Response::InitProducer(Err(InitProducerError::NoSpace)))
-            }
-            _ => None,
+            Request::InitProducer => (self.producer_ids.is_empty() && self.log.out_of_space())
+                .then_some(Response::InitProducer(Err(InitProducerError::NoSpace))),
+            Request::DeleteTopic(_)
+            | Request::Produce(_)
+            | Request::Fetch(_)
+            | Request::FindOffset(_)
+            | Request::DeleteRecords(_)
+            | Request::DescribeTopics(_)
+            | Request::DescribeCluster => None,
         }
     }
 
@@ -305,17 +310,15 @@ impl Controller {
     fn on_log_events(&mut self, ctx: &mut Context, events: &mut Vec<LogEvent>) {
         for event in events.drain(..) {
             match event {
-                LogEvent::Opened(_) => match self.log.state() {
-                    LogState::Damaged { why, .. } => {
+                LogEvent::Opened(_) => {
+                    if let LogState::Damaged { why, .. } = self.log.state() {
                         let why = format!("metadata log is damaged: {why}");
                         self.give_up(ctx, why);
-                    }
-                    _ if matches!(self.stage, Stage::Opening) => {
+                    } else if matches!(self.stage, Stage::Opening) {
                         let replay = Replay::new(self.log.start(), self.log.durable_end());
                         self.stage = Stage::Replaying(Box::new(replay));
                     }
-                    _ => {}
-                },
+                }
                 LogEvent::Read(read, result) => {
                     if let Stage::Replaying(replay) = &mut self.stage {
                         replay.on_read(read, result);

@@ -5,7 +5,7 @@
 //! - [`seam`]: everything that can wake a core, and everything a core can want.
 //! - [`shard`]: takes inputs apart and hands them on.
 //! - `roster`: the partitions, found by id, log or key; opening, ticking, asking for operations.
-//! - `partition`, `reads`: one partition on its leader: writing, reading.
+//! - `partition`, `writes`, `reads`: one partition on its leader.
 //! - `producers`: idempotence.
 //! - `waiting`: requests that wait, by slot and deadline.
 //! - `controller`, `meta_log`, `sweep`: core 0: changes of metadata, their log, files of deleted topics.
@@ -30,6 +30,7 @@ pub mod shard;
 mod sweep;
 mod tally;
 mod waiting;
+mod writes;
 
 pub use seam::{Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats};
 pub use shard::Shard;

@@ -16,16 +16,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine_api::{
-    Acks, DeleteRecords, DeleteRecordsError, Durability, PartitionId, Produce, ProduceError, Produced,
-    ReplySlot, Request, Response, StageTimings, TroubledPartition,
+    Acks, Durability, PartitionId, Produced, ReplySlot, Request, Response, StageTimings, TroubledPartition,
 };
-use engine_meta::{TimestampKind, TopicConfig};
-use storage_frame::{BatchView, Codec, Encoding, Frame, LeaderEpoch, LogId, Now, Offset};
+use engine_meta::TopicConfig;
+use storage_frame::{LeaderEpoch, LogId, Now, Offset};
 use storage_log::{Log, LogConfig, LogEvent, LogState, ReadId, Recovered};
 
 use crate::context::{Context, Refusal, refuse};
-use crate::limits::{BATCH_RECORDS_MAX, HELD_MAX, HELD_PER_PARTITION_MAX};
-use crate::producers::{Producers, Verdict};
+use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
+use crate::producers::Producers;
 use crate::seam::Level;
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiting};
 
@@ -42,7 +41,7 @@ pub(crate) struct Partition {
     pub(crate) log_id: LogId,
     pub(crate) topic: Arc<TopicSettings>,
     pub(super) key: PartitionKey,
-    epoch: LeaderEpoch,
+    pub(super) epoch: LeaderEpoch,
     pub(crate) stage: Stage,
     /// `None` until it is the partition's turn to be opened.
     pub(super) log: Option<Box<Log>>,
@@ -51,14 +50,14 @@ pub(crate) struct Partition {
     /// Bytes of frames committed since the log was opened: fetches wait for it to rise.
     pub(super) committed_bytes: u64,
     /// Appended and not committed: each frame's end and bytes.
-    uncommitted: VecDeque<(Offset, usize)>,
+    pub(super) uncommitted: VecDeque<(Offset, usize)>,
     /// By `end`.
-    produces: VecDeque<WaitingProduce>,
-    deletes: Vec<WaitingDelete>,
+    pub(super) produces: VecDeque<WaitingProduce>,
+    pub(super) deletes: Vec<WaitingDelete>,
     pub(super) waiters: Vec<WaiterKey>,
     /// Reads and finds the log has not answered.
     pub(super) reads: Vec<(ReadId, WaiterKey)>,
-    producers: Option<Box<Producers>>,
+    pub(super) producers: Option<Box<Producers>>,
     /// In the shard's count of logs to be opened.
     pub(crate) counted: Counted,
     /// Why it cannot be written.
@@ -96,21 +95,21 @@ pub(crate) enum Counted {
 }
 
 #[derive(Debug)]
-struct WaitingProduce {
-    slot: ReplySlot,
-    acks: Acks,
-    base: Offset,
-    end: Offset,
-    duplicate: bool,
-    arrived: Duration,
+pub(super) struct WaitingProduce {
+    pub(super) slot: ReplySlot,
+    pub(super) acks: Acks,
+    pub(super) base: Offset,
+    pub(super) end: Offset,
+    pub(super) duplicate: bool,
+    pub(super) arrived: Duration,
 }
 
 #[derive(Debug)]
-struct WaitingDelete {
-    slot: ReplySlot,
-    before: Offset,
+pub(super) struct WaitingDelete {
+    pub(super) slot: ReplySlot,
+    pub(super) before: Offset,
     /// The log has been told; before that `before` was not durable.
-    told: bool,
+    pub(super) told: bool,
 }
 
 impl Partition {
@@ -218,135 +217,9 @@ impl Partition {
         self.waiters.push(ctx.add_waiter(waiter));
     }
 
-    fn produce(&mut self, ctx: &mut Context, now: Now, slot: ReplySlot, produce: Produce) {
-        let Produce { acks, frame, .. } = produce;
-        match self.accept(ctx, now, frame) {
-            Err(error) => ctx.reply(slot, Response::Produce(Err(error))),
-            Ok((base, end, duplicate)) => {
-                let produce = WaitingProduce { slot, acks, base, end, duplicate, arrived: now.mono };
-                match acks {
-                    Acks::None => self.answer(ctx, &produce, Durability::Accepted, StageTimings::default()),
-                    Acks::Leader | Acks::All => {
-                        // Behind its equals: a duplicate waits for the batch it repeats.
-                        let place = self.produces.partition_point(|other| other.end <= end);
-                        self.produces.insert(place, produce);
-                        ctx.tally.waiting_produces += 1;
-                    }
-                }
-                self.advance_commit(ctx, now, Duration::ZERO);
-            }
-        }
-    }
-
-    /// Appends the batch or finds it stored before: its base and end, and which of the two it was.
-    fn accept(
-        &mut self,
-        ctx: &mut Context,
-        now: Now,
-        mut frame: Frame,
-    ) -> Result<(Offset, Offset, bool), ProduceError> {
-        self.check_writable(ctx)?;
-        check_batch(&frame, &self.topic.config)?;
-        let count = frame.header().record_count;
-        if let (Some(sent), Some(producers)) = (frame.header().producer, &self.producers) {
-            match producers.judge(sent, count) {
-                Verdict::New => {}
-                Verdict::Duplicate(base) => return Ok((base, base.plus(count), true)),
-                Verdict::OutOfSequence { expected } => {
-                    return Err(ProduceError::OutOfSequence {
-                        producer_id: sent.id,
-                        sent: sent.base_sequence,
-                        expected,
-                    });
-                }
-                Verdict::Fenced { current } => {
-                    return Err(ProduceError::ProducerFenced {
-                        producer_id: sent.id,
-                        sent: sent.epoch,
-                        current,
-                    });
-                }
-            }
-        }
-        let log = self.log.as_mut().expect("an open partition has a log");
-        let base = log.staged_end();
-        frame.assign(base, self.epoch);
-        if self.topic.config.timestamps == TimestampKind::LogAppend {
-            frame.set_append_time(now.wall);
-        }
-        if frame.header().producer.is_some() {
-            self.producers.get_or_insert_default().note(now.mono, frame.header());
-        }
-        let (end, frame_bytes) = (base.plus(count), frame.header().frame_bytes());
-        ctx.tally.produce_batches += 1;
-        ctx.tally.produce_records += u64::from(count);
-        ctx.tally.produce_bytes += frame_bytes as u64;
-        log.append(now, frame);
-        assert_eq!(log.staged_end(), end, "a frame's records follow each other");
-        self.uncommitted.push_back((end, frame_bytes));
-        Ok((base, end, false))
-    }
-
-    fn check_writable(&self, ctx: &Context) -> Result<(), ProduceError> {
-        let log = self.log();
-        match log.state() {
-            LogState::Ready => {}
-            LogState::Damaged { why, .. } => return Err(ProduceError::Damaged { why: why.clone() }),
-            LogState::Failed { why } => return Err(ProduceError::StorageFailed { why: why.clone() }),
-            LogState::Opening => return Err(ProduceError::NotLeader),
-            LogState::Closing | LogState::Closed => return Err(ProduceError::ShuttingDown),
-        }
-        if ctx.space.is_short() || log.out_of_space() {
-            return Err(ProduceError::NoSpace);
-        }
-        if ctx.budget.is_full() {
-            return Err(ProduceError::Overloaded);
-        }
-        Ok(())
-    }
-
-    fn delete_records(&mut self, ctx: &mut Context, slot: ReplySlot, delete: DeleteRecords) {
-        let (start, high) = (self.log().start(), self.commit_end);
-        if let LogState::Failed { why } | LogState::Damaged { why, .. } = self.log().state() {
-            let error = DeleteRecordsError::StorageFailed { why: why.clone() };
-            return ctx.reply(slot, Response::DeleteRecords(Err(error)));
-        }
-        if delete.before > high {
-            let error = DeleteRecordsError::OffsetOutOfRange {
-                asked: delete.before,
-                log_start: start,
-                high_watermark: high,
-            };
-            return ctx.reply(slot, Response::DeleteRecords(Err(error)));
-        }
-        self.deletes.push(WaitingDelete { slot, before: delete.before, told: false });
-        self.advance_deletes(ctx);
-    }
-
-    /// Tells the log of deletes whose offset has become durable and answers those that are done.
-    fn advance_deletes(&mut self, ctx: &mut Context) {
-        let Some(log) = &mut self.log else { return };
-        for delete in &mut self.deletes {
-            if !delete.told && delete.before <= log.durable_end() {
-                delete.told = true;
-                if delete.before > log.start() {
-                    log.delete_before(delete.before);
-                }
-            }
-        }
-        let durable_start = log.durable_start();
-        self.deletes.retain(|delete| {
-            let done = delete.told && delete.before <= durable_start;
-            if done {
-                ctx.reply(delete.slot, Response::DeleteRecords(Ok(durable_start)));
-            }
-            !done
-        });
-    }
-
     /// Derives what is committed from what is durable and what is promised from memory, answers the produces
     /// below it and wakes the fetches that waited for it. `disk`: the time of the write that made it so.
-    fn advance_commit(&mut self, ctx: &mut Context, now: Now, disk: Duration) {
+    pub(super) fn advance_commit(&mut self, ctx: &mut Context, now: Now, disk: Duration) {
         let log = self.log.as_ref().expect("an open partition has a log");
         let durable_end = log.durable_end();
         if self.topic.config.write_caching && *log.state() == LogState::Ready {
@@ -375,7 +248,7 @@ impl Partition {
         self.wake_fetches(ctx, now);
     }
 
-    fn answer(
+    pub(super) fn answer(
         &self,
         ctx: &mut Context,
         produce: &WaitingProduce,
@@ -454,10 +327,8 @@ impl Partition {
     }
 
     fn on_failed(&mut self, ctx: &mut Context) {
-        let why = match self.log().state() {
-            LogState::Failed { why } => why.clone(),
-            other => unreachable!("told of a failure in {other:?}"),
-        };
+        let LogState::Failed { why } = self.log().state() else { unreachable!("told of a failure") };
+        let why = why.clone();
         ctx.event(Level::Error, "log_failed", self.fields([("why", why.clone())]));
         match self.stage {
             Stage::Opening => self.stage = Stage::Open,
@@ -467,16 +338,7 @@ impl Partition {
         }
         ctx.changed.push(self.key);
         self.trouble = Some(why.clone());
-        self.uncommitted.clear();
-        for produce in std::mem::take(&mut self.produces) {
-            ctx.tally.waiting_produces -= 1;
-            let error = ProduceError::StorageFailed { why: why.clone() };
-            ctx.reply(produce.slot, Response::Produce(Err(error)));
-        }
-        for delete in std::mem::take(&mut self.deletes) {
-            let error = DeleteRecordsError::StorageFailed { why: why.clone() };
-            ctx.reply(delete.slot, Response::DeleteRecords(Err(error)));
-        }
+        self.refuse_writes(ctx, &Refusal::StorageFailed(why.clone()));
         self.end_data_waits(ctx, &Refusal::StorageFailed(why));
     }
 
@@ -517,26 +379,7 @@ impl Partition {
     }
 
     fn refuse_all(&mut self, ctx: &mut Context, refusal: &Refusal) {
-        for produce in std::mem::take(&mut self.produces) {
-            ctx.tally.waiting_produces -= 1;
-            let error = match refusal {
-                Refusal::UnknownPartition => ProduceError::UnknownPartition,
-                Refusal::NotReady => ProduceError::NotLeader,
-                Refusal::StorageFailed(why) => ProduceError::StorageFailed { why: why.clone() },
-                Refusal::ShuttingDown => ProduceError::ShuttingDown,
-            };
-            ctx.reply(produce.slot, Response::Produce(Err(error)));
-        }
-        for delete in std::mem::take(&mut self.deletes) {
-            let error = match refusal {
-                Refusal::UnknownPartition => DeleteRecordsError::UnknownPartition,
-                Refusal::NotReady => DeleteRecordsError::NotLeader,
-                Refusal::StorageFailed(why) => DeleteRecordsError::StorageFailed { why: why.clone() },
-                Refusal::ShuttingDown => DeleteRecordsError::ShuttingDown,
-            };
-            ctx.reply(delete.slot, Response::DeleteRecords(Err(error)));
-        }
-        self.uncommitted.clear();
+        self.refuse_writes(ctx, refusal);
         self.end_waits(ctx, refusal);
     }
 
@@ -613,34 +456,6 @@ impl Partition {
         ];
         fields.extend(more);
         fields
-    }
-}
-
-/// What the header claims must be possible before offsets are given away for it.
-fn check_batch(frame: &Frame, config: &TopicConfig) -> Result<(), ProduceError> {
-    let header = frame.header();
-    let (batch_bytes, batch_bytes_max) = (u64::from(header.payload_bytes), config.batch_bytes_max());
-    if batch_bytes > batch_bytes_max {
-        return Err(ProduceError::TooLarge { batch_bytes, batch_bytes_max });
-    }
-    let invalid = |why: String| Err(ProduceError::Invalid { why });
-    if header.record_count == 0 || header.record_count > BATCH_RECORDS_MAX {
-        return invalid(format!(
-            "it claims {} records, 1 to {BATCH_RECORDS_MAX} are possible",
-            header.record_count
-        ));
-    }
-    if header.first_timestamp > header.max_timestamp {
-        return invalid("its first timestamp is above its largest".into());
-    }
-    match (header.encoding, header.codec) {
-        // The index is checked, which costs the same for every size; records are left to their readers.
-        (Encoding::Archived, Codec::None) => match BatchView::open(frame) {
-            Ok(_) => Ok(()),
-            Err(error) => invalid(error.to_string()),
-        },
-        // A compressed batch and Kafka's are opaque here.
-        (Encoding::Archived, Codec::Lz4 | Codec::Zstd) | (Encoding::KafkaV2, _) => Ok(()),
     }
 }
 

@@ -111,6 +111,7 @@ impl Producers {
     }
 
     /// The state that describes every frame noted so far.
+    #[expect(clippy::disallowed_methods, reason = "sorted before anybody sees it")]
     pub(crate) fn encode(&mut self, now: Duration) -> Vec<u8> {
         self.expire(now);
         let store = |(id, known): (&u64, &Known)| Stored {
@@ -167,6 +168,7 @@ impl Producers {
     }
 
     /// Forgets the expired, or else the eighth whose last batches are the oldest: seldom enough to cost nothing.
+    #[expect(clippy::disallowed_methods, reason = "only the one at a given rank is looked at")]
     fn make_room(&mut self, now: Duration) {
         self.expire(now);
         if self.by_id.len() < PRODUCERS_MAX {

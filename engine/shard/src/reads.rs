@@ -113,13 +113,12 @@ impl Partition {
         let mut place = 0;
         while let Some(key) = self.waiters.get(place).copied() {
             let waiter = ctx.waiters.at(key).expect("a partition knows its waiters");
-            match waiter.what {
-                Waiting::Data { wake_bytes, .. } if wake_bytes <= self.committed_bytes => {
-                    self.waiters.swap_remove(place);
-                    let waiter = ctx.remove_waiter(key);
-                    self.retry(ctx, now, waiter, false);
-                }
-                _ => place += 1,
+            if matches!(waiter.what, Waiting::Data { wake_bytes, .. } if wake_bytes <= self.committed_bytes) {
+                self.waiters.swap_remove(place);
+                let waiter = ctx.remove_waiter(key);
+                self.retry(ctx, now, waiter, false);
+            } else {
+                place += 1;
             }
         }
     }
