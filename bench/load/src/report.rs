@@ -22,7 +22,7 @@ pub struct Report {
 pub enum Figures {
     Disk(DiskReport),
     Quic(SinkReport),
-    Traffic(TrafficReport),
+    Traffic(Box<TrafficReport>),
 }
 
 impl Report {

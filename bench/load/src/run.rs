@@ -29,9 +29,15 @@ pub enum BenchError {
 /// Dropping the future leaves a blocking measurement running to its end, and the topic of a run on the broker.
 pub async fn run(args: BenchArgs, config: Config) -> Result<Report, BenchError> {
     let figures = match args.kind {
-        BenchKind::Produce(args) => Box::pin(traffic::produce(&args, &config)).await.map(Figures::Traffic),
-        BenchKind::E2e(args) => Box::pin(traffic::e2e(&args, &config)).await.map(Figures::Traffic),
-        BenchKind::Consume(args) => Box::pin(traffic::consume(&args, &config)).await.map(Figures::Traffic),
+        BenchKind::Produce(args) => {
+            Box::pin(traffic::produce(&args, &config)).await.map(Box::new).map(Figures::Traffic)
+        }
+        BenchKind::E2e(args) => {
+            Box::pin(traffic::e2e(&args, &config)).await.map(Box::new).map(Figures::Traffic)
+        }
+        BenchKind::Consume(args) => {
+            Box::pin(traffic::consume(&args, &config)).await.map(Box::new).map(Figures::Traffic)
+        }
         BenchKind::Disk(args) => {
             let bench = args.bench();
             blocking("disk bench", move || disk::run(&bench)).await.map(Figures::Disk)

@@ -6,6 +6,7 @@ mod cores;
 mod hostile;
 mod kill;
 mod round_trip;
+mod sdk;
 mod space;
 mod start;
 mod start_errors;
