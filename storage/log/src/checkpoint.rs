@@ -1,0 +1,171 @@
+//! The checkpoint file: where opening begins, and what it may rely on.
+//!
+//! ```text
+//!   0  magic "MSCHKPNT"   8  version u32       12  crc u32, CRC-32C of all that follows
+//!  16  log id u64        24  sequence u64      32  start offset u64
+//!  40  flags u32 (bit 0: closed in order)      44  segment count u32
+//!  48  scan from: point  80  durable: point   112  largest write u64 (bytes)
+//! 120  app state bytes u32 (u32::MAX: none)   124  zero u32
+//! 128  segments, 40 bytes each: id u32, generation u32 (0: not begun), base offset u64, end position u64,
+//!      max timestamp i64, created i64
+//!      app state
+//! point: segment u32, epoch u32, position u64, offset u64, max timestamp i64
+//! ```
+//!
+//! Everything it describes was on stable storage before it was written: `scan from <= durable`, and the last
+//! segment ends at `durable`. The app state describes the frames below `scan from`.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use storage_frame::{LeaderEpoch, LogId, Offset, TimestampMs};
+
+use crate::config::APP_STATE_BYTES_MAX;
+use crate::disk_op::SegmentId;
+use crate::fields::{Fields, FormatError, PREFIX_BYTES, close_prefix, open_prefix};
+use crate::segment::{FIRST_FRAME, Point, Segment};
+
+const MAGIC: &[u8; 8] = b"MSCHKPNT";
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 128;
+const SEGMENT_BYTES: usize = 40;
+const FLAG_CLEAN: u32 = 1;
+const NO_STATE: u32 = u32::MAX;
+/// 400,000 segments and the largest state; a larger file is not read.
+pub(crate) const CHECKPOINT_FILE_BYTES_MAX: usize = APP_STATE_BYTES_MAX + (16 << 20);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) sequence: u64,
+    pub(crate) start: Offset,
+    pub(crate) clean: bool,
+    pub(crate) scan: Point,
+    pub(crate) durable: Point,
+    /// How far ahead of a bad frame a later write may begin.
+    pub(crate) write_bytes_max: u64,
+    pub(crate) app_state: Option<Bytes>,
+    /// Oldest first, at least one; the last may be only planned.
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self, log: LogId) -> Bytes {
+        let state_bytes = self.app_state.as_ref().map_or(0, Bytes::len);
+        assert!(state_bytes <= APP_STATE_BYTES_MAX);
+        assert!(self.scan.offset <= self.durable.offset);
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + self.segments.len() * SEGMENT_BYTES + state_bytes);
+        out.put_bytes(0, PREFIX_BYTES);
+        out.put_u64_le(log.0);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.start.0);
+        out.put_u32_le(if self.clean { FLAG_CLEAN } else { 0 });
+        out.put_u32_le(self.segments.len() as u32);
+        put_point(&mut out, &self.scan);
+        put_point(&mut out, &self.durable);
+        out.put_u64_le(self.write_bytes_max);
+        out.put_u32_le(self.app_state.as_ref().map_or(NO_STATE, |state| state.len() as u32));
+        out.put_u32_le(0);
+        for segment in &self.segments {
+            out.put_u32_le(segment.id.0);
+            out.put_u32_le(segment.generation);
+            out.put_u64_le(segment.base.0);
+            out.put_u64_le(segment.end_position);
+            out.put_i64_le(segment.max_timestamp.0);
+            out.put_i64_le(segment.created.0);
+        }
+        if let Some(state) = &self.app_state {
+            out.put_slice(state);
+        }
+        close_prefix(&mut out, MAGIC, VERSION);
+        out.freeze()
+    }
+
+    /// # Errors
+    /// When the file is damaged, of a newer format, or another log's.
+    pub(crate) fn decode(file: &Bytes, log: LogId) -> Result<Self, FormatError> {
+        let (found, checkpoint) = Self::decode_any(file)?;
+        if found != log {
+            return Err(FormatError::Damaged(format!("belongs to log {found}")));
+        }
+        Ok(checkpoint)
+    }
+
+    /// As [`decode`](Self::decode), whatever log it belongs to.
+    pub(crate) fn decode_any(file: &Bytes) -> Result<(LogId, Self), FormatError> {
+        let mut fields = open_prefix(file, MAGIC, VERSION)?;
+        let log = LogId(fields.u64()?);
+        let sequence = fields.u64()?;
+        let start = Offset(fields.u64()?);
+        let clean = fields.u32()? & FLAG_CLEAN != 0;
+        let segment_count = fields.u32()? as usize;
+        let scan = take_point(&mut fields)?;
+        let durable = take_point(&mut fields)?;
+        let write_bytes_max = fields.u64()?;
+        let state_bytes = fields.u32()?;
+        fields.u32()?;
+        let segments_end = HEAD_BYTES + segment_count * SEGMENT_BYTES;
+        let state_len = if state_bytes == NO_STATE { 0 } else { state_bytes as usize };
+        if segment_count == 0 || file.len() != segments_end + state_len {
+            return Err(FormatError::Damaged(format!("{} bytes with {segment_count} segments", file.len())));
+        }
+        let mut segments = Vec::with_capacity(segment_count);
+        for _ in 0..segment_count {
+            segments.push(take_segment(&mut fields)?);
+        }
+        // A copy: the state lives on, the list of segments must not live on with it.
+        let app_state = (state_bytes != NO_STATE).then(|| {
+            let mut rest = file.clone();
+            rest.advance(segments_end);
+            Bytes::copy_from_slice(&rest)
+        });
+        let checkpoint = Self { sequence, start, clean, scan, durable, write_bytes_max, app_state, segments };
+        checkpoint.check()?;
+        Ok((log, checkpoint))
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let last = self.segments.last().expect("at least one");
+        let rising = self.segments.windows(2).all(|pair| {
+            pair[0].id.0.checked_add(1) == Some(pair[1].id.0)
+                && pair[0].base < pair[1].base
+                && pair[0].is_begun()
+        });
+        let ends = last.id == self.durable.segment && last.end_position == self.durable.position;
+        let planned_is_empty = last.is_begun() || last.is_empty();
+        let positions = self.segments.iter().all(|segment| segment.end_position >= FIRST_FRAME);
+        if !rising || !ends || !planned_is_empty || !positions || self.scan.offset > self.durable.offset {
+            return Err(FormatError::Damaged("contradicts itself".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn put_point(out: &mut BytesMut, point: &Point) {
+    out.put_u32_le(point.segment.0);
+    out.put_u32_le(point.epoch.0);
+    out.put_u64_le(point.position);
+    out.put_u64_le(point.offset.0);
+    out.put_i64_le(point.max_timestamp.0);
+}
+
+fn take_point(fields: &mut Fields<'_>) -> Result<Point, FormatError> {
+    Ok(Point {
+        segment: SegmentId(fields.u32()?),
+        epoch: LeaderEpoch(fields.u32()?),
+        position: fields.u64()?,
+        offset: Offset(fields.u64()?),
+        max_timestamp: TimestampMs(fields.i64()?),
+    })
+}
+
+fn take_segment(fields: &mut Fields<'_>) -> Result<Segment, FormatError> {
+    Ok(Segment {
+        id: SegmentId(fields.u32()?),
+        generation: fields.u32()?,
+        base: Offset(fields.u64()?),
+        end_position: fields.u64()?,
+        max_timestamp: TimestampMs(fields.i64()?),
+        created: TimestampMs(fields.i64()?),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+use super::*;
+use crate::segment::NO_TIMESTAMP;
+
+fn checkpoint() -> Checkpoint {
+    let sealed = Segment {
+        id: SegmentId(4),
+        generation: 9,
+        base: Offset(100),
+        end_position: 65_536,
+        max_timestamp: TimestampMs(55),
+        created: TimestampMs(50),
+    };
+    let durable = Point {
+        segment: SegmentId(5),
+        position: FIRST_FRAME,
+        offset: Offset(900),
+        epoch: LeaderEpoch(3),
+        max_timestamp: NO_TIMESTAMP,
+    };
+    Checkpoint {
+        sequence: 12,
+        start: Offset(150),
+        clean: true,
+        scan: Point {
+            segment: SegmentId(4),
+            position: 8192,
+            offset: Offset(300),
+            epoch: LeaderEpoch(2),
+            max_timestamp: TimestampMs(54),
+        },
+        durable,
+        write_bytes_max: 1 << 20,
+        app_state: Some(Bytes::from_static(b"producers")),
+        segments: vec![sealed, Segment::planned(SegmentId(5), Offset(900))],
+    }
+}
+
+#[test]
+fn checkpoint_comes_back_and_flipped_bytes_are_noticed() {
+    let file = checkpoint().encode(LogId(3));
+    assert_eq!(Checkpoint::decode(&file, LogId(3)).unwrap(), checkpoint());
+    assert!(Checkpoint::decode(&file, LogId(4)).is_err());
+    for at in 0..file.len() {
+        let mut bad = file.to_vec();
+        bad[at] ^= 1;
+        assert!(Checkpoint::decode(&Bytes::from(bad), LogId(3)).is_err(), "byte {at}");
+    }
+    for cut in 0..file.len() {
+        assert!(Checkpoint::decode(&file.slice(..cut), LogId(3)).is_err(), "cut to {cut}");
+    }
+}
+
+#[test]
+fn newer_format_is_told_apart_from_damage() {
+    let mut file = checkpoint().encode(LogId(3)).to_vec();
+    file[8] = 2;
+    let refused = Checkpoint::decode(&Bytes::from(file), LogId(3)).unwrap_err();
+    assert_eq!(refused, FormatError::Newer { version: 2, known: 1 });
+}
+
+#[test]
+fn empty_state_and_none_stay_apart() {
+    for state in [None, Some(Bytes::new())] {
+        let file = Checkpoint { app_state: state.clone(), ..checkpoint() }.encode(LogId(3));
+        assert_eq!(Checkpoint::decode(&file, LogId(3)).unwrap().app_state, state);
+    }
+}
