@@ -38,10 +38,11 @@ pub(crate) const STREAM_PRODUCE_BYTES_MAX: usize = 8 << 20;
 pub(crate) const CONNECTION_REQUESTS_MAX: usize = 4096;
 /// Their bytes, unless one message alone is larger.
 pub(crate) const CONNECTION_REQUEST_BYTES_MAX: usize = 32 << 20;
-/// A message under way that needs more memory than this counts as large.
-pub(crate) const SMALL_PARTIAL_BYTES: usize = 16 << 10;
-/// Large messages under way on one connection at a time; the others wait inside QUIC's receive window.
-pub(crate) const CONNECTION_LARGE_PARTIALS_MAX: usize = 16;
+/// Memory for messages of one connection that are not whole yet, unless one message alone is larger. What is
+/// above is refused with `TooMany`.
+pub(crate) const CONNECTION_PARTIAL_BYTES_MAX: usize = 64 << 20;
+/// The same of all connections of a core.
+pub(crate) const SERVER_PARTIAL_BYTES_MAX: usize = 256 << 20;
 /// Unsent bytes of one connection, in send buffers of a stream.
 pub(crate) const CONNECTION_SEND_BUFFERS: usize = 8;
 /// A push when the client leaves its size to the broker: large enough to make the rest cheap, small enough

@@ -57,8 +57,10 @@ impl Peer {
         }
     }
 
-    pub(crate) fn is_handshaking(&self) -> bool {
-        self.handshake_by.is_some()
+    fn end_handshake(&mut self, desk: &mut Desk) {
+        if self.handshake_by.take().is_some() {
+            desk.handshakes -= 1;
+        }
     }
 
     pub(crate) fn stream_count(&self) -> usize {
@@ -97,7 +99,7 @@ impl Peer {
     fn on_event(&mut self, now: Instant, desk: &mut Desk, event: Event) {
         match event {
             Event::Connected => {
-                self.handshake_by = None;
+                self.end_handshake(desk);
                 desk.counters.connections_opened += 1;
             }
             Event::ConnectionLost { reason } => {
@@ -210,7 +212,7 @@ impl Peer {
 
     /// Everything asked for this connection is cancelled; QUIC itself may still have packets to send.
     pub(crate) fn abandon(&mut self, now: Instant, desk: &mut Desk) {
-        self.handshake_by = None;
+        self.end_handshake(desk);
         for (id, mut stream) in std::mem::take(&mut self.streams) {
             let (_, _, mut around) = self.around(now, desk, id);
             stream.abandon(&mut around);
@@ -222,7 +224,7 @@ impl Peer {
                 self.budget.requests,
                 self.budget.request_bytes,
                 self.budget.unsent_bytes,
-                self.budget.large_partials
+                self.budget.partial_bytes
             ),
             (0, 0, 0, 0),
             "a connection without streams uses nothing up"

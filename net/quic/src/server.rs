@@ -63,6 +63,10 @@ pub(crate) struct Desk {
     pub(crate) paused: bool,
     /// Connections with streams that wait for the end of the pause.
     pub(crate) waiting_for_resume: Vec<usize>,
+    /// Connections whose handshake is under way.
+    pub(crate) handshakes: usize,
+    /// Memory of messages that are not whole yet.
+    pub(crate) partial_bytes: usize,
     pub(crate) counters: Counters,
     pub(crate) message_bytes_max: usize,
     pub(crate) send_buffer_bytes: usize,
@@ -126,6 +130,8 @@ impl Server {
                 asks: VecDeque::new(),
                 paused: false,
                 waiting_for_resume: Vec::new(),
+                handshakes: 0,
+                partial_bytes: 0,
                 counters: Counters::default(),
                 message_bytes_max: config.message_bytes_max,
                 send_buffer_bytes: config.send_buffer_bytes,
@@ -165,7 +171,7 @@ impl Server {
 
     fn on_incoming(&mut self, now: Instant, incoming: Incoming) {
         let mut buffer = Vec::new();
-        let handshakes = self.peers.iter().flatten().filter(|peer| peer.is_handshaking()).count();
+        let handshakes = self.desk.handshakes;
         if self.is_closing || self.connections >= self.connections_max {
             self.desk.counters.connections_refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut buffer);
@@ -198,6 +204,7 @@ impl Server {
                 );
                 self.peers[index] = Some(Box::new(Peer::new(quic, index, now)));
                 self.connections += 1;
+                self.desk.handshakes += 1;
                 self.mark_ready(index);
             }
             Err(error) => {

@@ -30,8 +30,8 @@ use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
 use storage_frame::{BatchView, Codec, Encoding, Frame, Offset};
 
 use crate::config::{
-    CONNECTION_LARGE_PARTIALS_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
-    CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_DEFAULT, SMALL_PARTIAL_BYTES, STALL_TIMEOUT,
+    CONNECTION_PARTIAL_BYTES_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
+    CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_DEFAULT, SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT,
     STREAM_PRODUCE_BYTES_MAX, STREAM_PRODUCES_MAX,
 };
 use crate::server::{Ask, Desk};
@@ -43,7 +43,8 @@ pub(crate) struct Budget {
     pub(crate) requests: usize,
     pub(crate) request_bytes: usize,
     pub(crate) unsent_bytes: usize,
-    pub(crate) large_partials: usize,
+    /// Memory of messages that are not whole yet.
+    pub(crate) partial_bytes: usize,
     /// Not after the earliest deadline of a stream.
     pub(crate) sweep_at: Option<Instant>,
 }
@@ -104,7 +105,8 @@ pub(crate) struct Stream {
     read_bytes: u64,
     receives: bool,
     sends: bool,
-    is_large: bool,
+    /// Of the message under way, as accounted for in the budgets.
+    partial_bytes: usize,
     /// While a message, or what the stream is for, is incomplete and the client's turn.
     deadline: Option<Instant>,
     deadline_from_bytes: u64,
@@ -163,6 +165,8 @@ enum Stop {
     Full {
         held: bool,
     },
+    /// More messages are under way than there is memory for.
+    TooMuch,
     Ended,
     Reset,
     Violation {
@@ -182,7 +186,7 @@ impl Stream {
             read_bytes: 0,
             receives: true,
             sends: true,
-            is_large: false,
+            partial_bytes: 0,
             deadline: None,
             deadline_from_bytes: 0,
             out: VecDeque::new(),
@@ -201,14 +205,11 @@ impl Stream {
             if let Some(stopped) = stopped {
                 self.on_read_stopped(quic, around, stopped);
             }
-            is_held |= self.fetch_next(around);
             self.flush(quic, around);
+            // After the flush: what it has sent makes room for a push.
+            is_held |= self.fetch_next(around);
             // Answers that have been sent make room for requests.
-            if !(was_full
-                && self.receives
-                && self.takes_messages(around).is_ok()
-                && !self.waits_for_large(around))
-            {
+            if !(was_full && self.receives && self.takes_messages(around).is_ok()) {
                 break;
             }
         }
@@ -239,12 +240,6 @@ impl Stream {
         if around.budget.takes_requests(around.desk) { Ok(()) } else { Err(Stop::Full { held: true }) }
     }
 
-    fn waits_for_large(&self, around: &Around<'_>) -> bool {
-        !self.is_large
-            && self.reader.buffered_bytes() > SMALL_PARTIAL_BYTES
-            && around.budget.large_partials >= CONNECTION_LARGE_PARTIALS_MAX
-    }
-
     /// `None`: there is no side to read from.
     fn read(&mut self, quic: &mut Connection, around: &mut Around<'_>) -> Option<Stop> {
         if !self.receives {
@@ -262,9 +257,6 @@ impl Stream {
                 break full;
             }
             if self.chunk.is_empty() {
-                if self.waits_for_large(around) {
-                    break Stop::Full { held: true };
-                }
                 match chunks.next(usize::MAX) {
                     Ok(Some(chunk)) => {
                         self.read_bytes += chunk.bytes.len() as u64;
@@ -276,9 +268,13 @@ impl Stream {
                 }
             }
             match self.reader.read(&mut self.chunk) {
-                Ok(None) => self.take_large_place(around),
+                Ok(None) => {
+                    if !self.account_partial(around) {
+                        break Stop::TooMuch;
+                    }
+                }
                 Ok(Some(message)) => {
-                    self.give_large_place(around);
+                    self.give_partial(around);
                     self.deadline = None;
                     around.desk.counters.messages_in += 1;
                     let correlation = message.correlation;
@@ -291,20 +287,25 @@ impl Stream {
         })
     }
 
-    fn take_large_place(&mut self, around: &mut Around<'_>) {
-        if !self.is_large
-            && self.reader.buffered_bytes() > SMALL_PARTIAL_BYTES
-            && around.budget.large_partials < CONNECTION_LARGE_PARTIALS_MAX
-        {
-            self.is_large = true;
-            around.budget.large_partials += 1;
+    /// Holding a message back half way could stop the rest of it, and of all others, at QUIC's window for the
+    /// connection. So what is too much is given up. `false`: this is.
+    fn account_partial(&mut self, around: &mut Around<'_>) -> bool {
+        let partial_bytes = self.reader.buffered_bytes();
+        if partial_bytes != self.partial_bytes {
+            self.give_partial(around);
+            self.partial_bytes = partial_bytes;
+            around.budget.partial_bytes += partial_bytes;
+            around.desk.partial_bytes += partial_bytes;
         }
+        let bytes_max = around.desk.message_bytes_max;
+        around.budget.partial_bytes <= CONNECTION_PARTIAL_BYTES_MAX.max(bytes_max)
+            && around.desk.partial_bytes <= SERVER_PARTIAL_BYTES_MAX.max(bytes_max)
     }
 
-    fn give_large_place(&mut self, around: &mut Around<'_>) {
-        if std::mem::take(&mut self.is_large) {
-            around.budget.large_partials -= 1;
-        }
+    fn give_partial(&mut self, around: &mut Around<'_>) {
+        let partial_bytes = std::mem::take(&mut self.partial_bytes);
+        around.budget.partial_bytes -= partial_bytes;
+        around.desk.partial_bytes -= partial_bytes;
     }
 
     fn on_read_stopped(&mut self, quic: &mut Connection, around: &mut Around<'_>, stopped: Stop) {
@@ -316,6 +317,14 @@ impl Stream {
                 Ok(()) => self.on_ended(around),
                 Err(error) => self.refuse(quic, around, 0, &error.refusal()),
             },
+            Stop::TooMuch => {
+                let refusal = Refusal {
+                    code: Code::TooMany,
+                    cause: "too many bytes of unfinished messages at once".into(),
+                    remedy: "retry later, with smaller batches or fewer streams at a time".into(),
+                };
+                self.refuse(quic, around, 0, &refusal);
+            }
             Stop::Reset => self.leave(quic, around, Code::Done),
             Stop::Violation { correlation, error } => {
                 self.refuse(quic, around, correlation, &error.refusal())
@@ -600,7 +609,7 @@ impl Stream {
     /// The connection is gone.
     pub(crate) fn abandon(&mut self, around: &mut Around<'_>) {
         self.cancel(around);
-        self.give_large_place(around);
+        self.give_partial(around);
         self.drop_unsent(around);
     }
 
@@ -631,7 +640,7 @@ impl Stream {
     }
 
     fn stop_receiving(&mut self, quic: &mut Connection, around: &mut Around<'_>, code: Code) {
-        self.give_large_place(around);
+        self.give_partial(around);
         self.deadline = None;
         self.chunk = Bytes::new();
         self.reader = MessageReader::new(0);
