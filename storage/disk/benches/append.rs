@@ -1,0 +1,206 @@
+//! Durable appends through the log and this door, against fio on a file of the same kind, in one run.
+//!
+//! One append at a time, as fio writes: each is staged, written and answered before the next. Segments are recycled,
+//! so both write where zeros or old data were, and change no extent. fio's part is left out when it is not installed.
+//!
+//!     cargo bench -p millstream-storage-disk --bench append [-- DIRECTORY]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_unbounded};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use storage_disk::{Disk, DiskConfig};
+use storage_frame::{BatchBuilder, Frame, LeaderEpoch, LogId, Now, TimestampMs};
+use storage_log::{DiskResult, Log, LogConfig, LogEvent, LogState, OpId};
+
+const LOG: LogId = LogId(1);
+const SEGMENT_BYTES: u64 = 128 << 20;
+/// Until every segment the log asks for is a recycled one.
+const WARM_UP_BYTES: u64 = 5 * SEGMENT_BYTES;
+const MEASURED: Duration = Duration::from_secs(4);
+const BLOCK_SIZES: [usize; 3] = [4 << 10, 64 << 10, 256 << 10];
+
+fn main() {
+    let given = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).map(PathBuf::from);
+    // Not the system's temporary directory, which may be memory.
+    let base = given.unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
+    let dir = tempfile::tempdir_in(base).expect("a directory on the disk in question");
+    fs::write(dir.path().join("identity"), [0; 4096]).expect("the disk can be written");
+    let data = dir.path().to_owned();
+    let rows = LocalExecutorBuilder::new(Placement::Fixed(0))
+        .io_memory(1 << 20)
+        .preempt_timer(Duration::from_secs(1))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(move || async move { appends(&data).await })
+        .expect("an executor")
+        .join()
+        .expect("the bench ran");
+    let file = dir.path().join("fio");
+    zeroed(&file);
+    println!(
+        "{:>8} {:>12} {:>9} {:>9} {:>12} {:>7}",
+        "block", "log MB/s", "p50 us", "p99 us", "fio MB/s", "ratio"
+    );
+    for (block_bytes, ours) in rows {
+        let fio = fio(&file, block_bytes);
+        let (shown, ratio) = match fio {
+            Some(mb) => (format!("{mb:.1}"), format!("{:.2}", ours.mb_per_second / mb)),
+            None => ("no fio".to_owned(), "-".to_owned()),
+        };
+        let Figures { mb_per_second, p50_us, p99_us } = ours;
+        println!("{block_bytes:>8} {mb_per_second:>12.1} {p50_us:>9} {p99_us:>9} {shown:>12} {ratio:>7}");
+    }
+    println!("caches below the block device are not visible from here");
+}
+
+struct Figures {
+    mb_per_second: f64,
+    p50_us: u128,
+    p99_us: u128,
+}
+
+async fn appends(data: &Path) -> Vec<(usize, Figures)> {
+    let disk =
+        Disk::open(data, &data.join("identity"), 0, 1, DiskConfig::default()).await.expect("the disk opens");
+    let mut bench = Bench::new(disk);
+    bench.until(|log| *log.state() == LogState::Ready).await;
+    let warm = bench.frame(256 << 10);
+    while bench.written < WARM_UP_BYTES {
+        bench.append(&warm).await;
+    }
+    let mut rows = Vec::new();
+    for block_bytes in BLOCK_SIZES {
+        let frame = bench.frame(block_bytes);
+        let start = Instant::now();
+        let mut times = Vec::new();
+        while start.elapsed() < MEASURED {
+            let before = Instant::now();
+            bench.append(&frame).await;
+            times.push(before.elapsed());
+        }
+        let mb_per_second = (times.len() * block_bytes) as f64 / start.elapsed().as_secs_f64() / 1e6;
+        times.sort_unstable();
+        let at = |share: usize| times[times.len() * share / 100].as_micros();
+        rows.push((block_bytes, Figures { mb_per_second, p50_us: at(50), p99_us: at(99) }));
+    }
+    rows
+}
+
+/// One log and its disk, as a core holds them.
+struct Bench {
+    disk: Rc<Disk>,
+    log: Log,
+    start: Instant,
+    done: LocalReceiver<(OpId, DiskResult)>,
+    tell: Rc<LocalSender<(OpId, DiskResult)>>,
+    events: Vec<LogEvent>,
+    written: u64,
+}
+
+impl Bench {
+    fn new(disk: Disk) -> Bench {
+        let config = LogConfig {
+            segment_bytes: SEGMENT_BYTES,
+            segment_age_max: Duration::from_secs(3600),
+            retention_bytes: Some(SEGMENT_BYTES),
+            retention_age: None,
+            write_back_delay: None,
+        };
+        let start = Instant::now();
+        let (tell, done) = new_unbounded();
+        let log = Log::open(LOG, "bench", config, now(start));
+        Bench { disk: Rc::new(disk), log, start, done, tell: Rc::new(tell), events: Vec::new(), written: 0 }
+    }
+
+    /// A frame of exactly `bytes`.
+    fn frame(&self, bytes: usize) -> Frame {
+        let sealed = |value: &[u8]| {
+            let mut builder = BatchBuilder::new();
+            builder.push(TimestampMs(0), None, Some(value), []).expect("it fits");
+            builder.seal(None)
+        };
+        let overhead = sealed(&[0; 16]).header().frame_bytes() - 16;
+        let frame = sealed(&vec![0xA5; bytes - overhead]);
+        assert_eq!(frame.header().frame_bytes(), bytes);
+        frame
+    }
+
+    async fn append(&mut self, frame: &Frame) {
+        let mut frame = frame.clone();
+        frame.assign(self.log.staged_end(), LeaderEpoch(1));
+        self.written += frame.header().frame_bytes() as u64;
+        self.log.append(now(self.start), frame);
+        let end = self.log.staged_end();
+        self.until(|log| log.durable_end() >= end).await;
+        self.log.on_tick(now(self.start), &mut self.events);
+        self.begin_operations();
+    }
+
+    async fn until(&mut self, reached: impl Fn(&Log) -> bool) {
+        self.begin_operations();
+        while !reached(&self.log) {
+            let (op, result) = self.done.recv().await.expect("the sender lives as long");
+            self.log.on_disk(now(self.start), op, result, &mut self.events);
+            assert!(!self.events.contains(&LogEvent::Failed), "{:?}", self.log.state());
+            self.events.clear();
+            self.begin_operations();
+        }
+    }
+
+    fn begin_operations(&mut self) {
+        let mut ops = Vec::new();
+        self.log.take_ops(now(self.start), &mut ops);
+        for (id, op) in ops {
+            let (disk, tell) = (Rc::clone(&self.disk), Rc::clone(&self.tell));
+            glommio::spawn_local(async move {
+                let result = disk.run(LOG, op).await;
+                // Refused only when the bench has ended.
+                let _ = tell.try_send((id, result));
+            })
+            .detach();
+        }
+    }
+}
+
+fn now(start: Instant) -> Now {
+    Now { mono: start.elapsed(), wall: TimestampMs(0) }
+}
+
+fn zeroed(path: &Path) {
+    let mut file = fs::File::create(path).expect("the disk can be written");
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..SEGMENT_BYTES >> 20 {
+        file.write_all(&zeros).expect("the disk has room");
+    }
+    file.sync_all().expect("the disk can sync");
+}
+
+/// MB per second, one write at a time. Nothing when it is not installed.
+fn fio(file: &Path, block_bytes: usize) -> Option<f64> {
+    let output = Command::new("fio")
+        .args([
+            "--name=append",
+            "--rw=write",
+            "--direct=1",
+            "--sync=dsync",
+            "--ioengine=psync",
+            "--overwrite=1",
+        ])
+        .args(["--fallocate=none", "--time_based=1", "--output-format=terse"])
+        .arg(format!("--filename={}", file.display()))
+        .arg(format!("--bs={block_bytes}"))
+        .arg(format!("--size={SEGMENT_BYTES}"))
+        .arg(format!("--runtime={}", MEASURED.as_secs()))
+        .output()
+        .ok()?;
+    // Field 48 of terse output, version 3: KiB written per second.
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let kib_per_second: f64 =
+        text.lines().find(|line| line.starts_with('3'))?.split(';').nth(47)?.parse().ok()?;
+    Some(kib_per_second * 1024.0 / 1e6)
+}
