@@ -27,7 +27,7 @@ use storage_log::{DiskResult, OpId};
 
 use crate::config::EventSink;
 use crate::mesh::{MeshEnd, Message};
-use crate::node::{Control, Shared};
+use crate::node::Shared;
 use crate::signal::Bell;
 use crate::stats::LoopStats;
 
@@ -71,7 +71,6 @@ pub(crate) struct State {
     /// Requests of this core's clients that another core answers, by key.
     pub(crate) forwarded: AHashMap<u64, CoreId>,
     pub(crate) inbox: VecDeque<Message>,
-    pub(crate) control: Vec<Control>,
     pub(crate) effects: Vec<engine_shard::Effect>,
     pub(crate) paused: bool,
     /// Bytes of the last datagram taken from the server.

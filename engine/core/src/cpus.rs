@@ -21,8 +21,8 @@ pub enum CpuError {
     Unknown,
 }
 
-/// The core's number travels in one byte.
-pub const CORES_MAX: usize = 256;
+/// A core's number travels in one byte, and so does the number of cores.
+pub const CORES_MAX: usize = 255;
 
 /// The processors this process may run on (its affinity mask), in ascending order.
 ///

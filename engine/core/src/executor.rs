@@ -101,11 +101,10 @@ async fn live(seed: CoreSeed, started: mpsc::Sender<Started>) {
 /// Whether all cores could start: waits for the word.
 async fn begins(me: CoreId, shared: &Shared) -> bool {
     let doorbell = &shared.mesh.doorbells[usize::from(me.0)];
-    let mut controls = Vec::new();
     let begins = poll_fn(|context| {
         loop {
-            shared.take_control(me, &mut controls);
-            for control in controls.drain(..) {
+            // One by one: what was told after the word is for the core's own loop.
+            while let Some(control) = shared.next_control(me) {
                 match control {
                     Control::Begin => return Poll::Ready(true),
                     Control::Stop => return Poll::Ready(false),
@@ -149,7 +148,6 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
             mesh,
             forwarded: AHashMap::new(),
             inbox: VecDeque::new(),
-            control: Vec::new(),
             effects: Vec::new(),
             paused: false,
             outgoing: Vec::new(),

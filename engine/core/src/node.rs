@@ -1,5 +1,6 @@
 //! A node from the outside: starting it, watching it, stopping it, from any thread.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -223,7 +224,7 @@ pub(crate) struct Shared {
     pub(crate) begun: Instant,
     pub(crate) mesh: Arc<Mesh>,
     /// By core; `None` once it has ended.
-    controls: Vec<Mutex<Option<Vec<Control>>>>,
+    controls: Vec<Mutex<Option<VecDeque<Control>>>>,
     progress: Mutex<Vec<Progress>>,
     ready: Arc<Latch<Result<(), NodeError>>>,
     ended: Arc<Latch<Result<(), NodeError>>>,
@@ -242,7 +243,7 @@ impl Shared {
         Self {
             begun: Instant::now(),
             mesh: Arc::new(Mesh::new(cores)),
-            controls: (0..cores).map(|_| Mutex::new(Some(Vec::new()))).collect(),
+            controls: (0..cores).map(|_| Mutex::new(Some(VecDeque::new()))).collect(),
             progress: Mutex::new(vec![Progress::Opening; cores]),
             ready: Arc::default(),
             ended: Arc::default(),
@@ -253,16 +254,14 @@ impl Shared {
         for (inbox, doorbell) in self.controls.iter().zip(&self.mesh.doorbells) {
             let control = control();
             if let Some(inbox) = &mut *lock(inbox) {
-                inbox.push(control);
+                inbox.push_back(control);
                 doorbell.ring();
             }
         }
     }
 
-    pub(crate) fn take_control(&self, core: CoreId, into: &mut Vec<Control>) {
-        if let Some(inbox) = &mut *lock(&self.controls[usize::from(core.0)]) {
-            into.append(inbox);
-        }
+    pub(crate) fn next_control(&self, core: CoreId) -> Option<Control> {
+        lock(&self.controls[usize::from(core.0)]).as_mut()?.pop_front()
     }
 
     pub(crate) fn core_ready(&self, core: CoreId) {
@@ -313,3 +312,6 @@ impl Shared {
         all.iter().all(|progress| *progress >= to)
     }
 }
+
+#[cfg(test)]
+mod tests;

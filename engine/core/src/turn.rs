@@ -241,8 +241,7 @@ impl Core {
     }
 
     fn take_control(&self, state: &mut State) {
-        self.shared.take_control(self.me, &mut state.control);
-        for control in std::mem::take(&mut state.control) {
+        while let Some(control) = self.shared.next_control(self.me) {
             match control {
                 Control::Stats(reply) => reply.answer(self.stats(state)),
                 Control::Stop if state.phase == Phase::Running => {
