@@ -7,7 +7,8 @@
 //! What must hold:
 //! - The broker answers in the order it was asked, so an answer is always for `in_flight`'s front.
 //! - A sequence number that has been on the wire names one batch for ever. A batch that is given up after that
-//!   leaves a hole which the broker would refuse to fill, so the lane takes a new producer id.
+//!   leaves a hole: the broker refuses what follows it as out of sequence, which proves that nothing of that is
+//!   stored, so the lane sends it again under a new producer id.
 //! - A batch whose deadline passes while its outcome is unknown has its verdict spoken ("timed out"), but stays
 //!   in its place as long as younger batches behind it may still be stored under the same producer id: sending
 //!   them under another one could store them twice. So it may be stored after all, for at most as long again.
@@ -104,6 +105,8 @@ struct Batch {
     opened_at: Duration,
     /// Given when it is first sent.
     sequence: Option<u32>,
+    /// It was sent before without a definite answer, so it may be stored.
+    doubtful: bool,
 }
 
 impl Batch {
@@ -284,6 +287,7 @@ impl Lane {
                 charged_bytes: 0,
                 opened_at: now,
                 sequence: None,
+                doubtful: false,
             });
             let Body::Open(builder) = &mut batch.body else { unreachable!("the open batch is open") };
             match builder.push(timestamp, record.key, record.value, record.headers.iter().copied()) {
@@ -432,10 +436,11 @@ impl Lane {
     }
 
     fn requeue(&mut self, ledger: &mut Ledger) {
-        while let Some(batch) = self.in_flight.pop_back() {
+        while let Some(mut batch) = self.in_flight.pop_back() {
             assert!(!matches!(batch.body, Body::Away), "put back before the stream is given up");
             if self.settings.idempotent || !batch.verdict.is_spoken() {
                 ledger.retries_count += 1;
+                batch.doubtful = true;
                 self.queue.push_front(batch);
             } else {
                 ledger.release(batch.charged_bytes);
@@ -470,41 +475,61 @@ impl Lane {
         };
         Ok(match error {
             ProduceError::UnknownPartition | ProduceError::NotLeader => {
-                self.on_disconnected(now, Trouble::Refused(error), ledger);
+                self.retry_front(now, error, ledger);
                 AfterAnswer::Refresh
             }
-            ProduceError::NoSpace
-            | ProduceError::Overloaded
-            | ProduceError::ShuttingDown
-            | ProduceError::StorageFailed { .. } => {
+            ProduceError::NoSpace | ProduceError::Overloaded => {
+                self.retry_front(now, error, ledger);
+                AfterAnswer::Abandon
+            }
+            // Unknown outcomes.
+            ProduceError::ShuttingDown | ProduceError::StorageFailed { .. } => {
                 self.on_disconnected(now, Trouble::Refused(error), ledger);
                 AfterAnswer::Abandon
             }
-            ProduceError::TooLarge { batch_bytes_max, .. } => {
+            ProduceError::TooLarge { batch_bytes_max, .. } if self.may_split_front() => {
                 let front = self.in_flight.pop_front().expect("looked before");
-                if front.record_count == 1 || front.verdict.is_spoken() {
-                    front.finish(ledger, Err(DeliveryError::Refused(error)));
-                    self.after_refusal(ledger)
-                } else {
-                    let limit = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
-                    self.split(front, limit, &error, ledger);
-                    self.abandon(ledger)
-                }
+                let limit = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
+                self.split(front, limit, &error, ledger)
             }
             ProduceError::OutOfSequence { sent, expected, .. } if self.settings.idempotent => {
                 self.on_out_of_sequence(sent, expected, error, ledger)
             }
-            ProduceError::Invalid { .. }
+            // Behind it the broker refuses everything as out of sequence, which is answered then.
+            ProduceError::TooLarge { .. }
+            | ProduceError::Invalid { .. }
             | ProduceError::Damaged { .. }
             | ProduceError::OutOfSequence { .. } => {
-                self.finish_front(ledger, Err(DeliveryError::Refused(error)));
-                self.after_refusal(ledger)
+                self.refuse_front(error, ledger);
+                AfterAnswer::Continue
             }
             ProduceError::ProducerFenced { .. } => {
-                self.finish_front(ledger, Err(DeliveryError::Refused(error.clone())));
+                self.refuse_front(error.clone(), ledger);
                 AfterAnswer::Fatal(error)
             }
         })
+    }
+
+    /// The front was refused for now; what is behind it on the stream has no answer yet.
+    fn retry_front(&mut self, now: Duration, error: ProduceError, ledger: &mut Ledger) {
+        let was_doubtful = self.in_flight.front().expect("looked before").doubtful;
+        self.on_disconnected(now, Trouble::Refused(error), ledger);
+        if let Some(front) = self.queue.front_mut() {
+            front.doubtful = was_doubtful;
+        }
+    }
+
+    fn refuse_front(&mut self, error: ProduceError, ledger: &mut Ledger) {
+        let doubtful = self.in_flight.front().expect("looked before").doubtful;
+        let error =
+            if doubtful { DeliveryError::RefusedOnRetry(error) } else { DeliveryError::Refused(error) };
+        self.finish_front(ledger, Err(error));
+    }
+
+    /// Many records, none of which can be stored yet.
+    fn may_split_front(&self) -> bool {
+        let front = self.in_flight.front().expect("looked before");
+        front.record_count > 1 && !front.doubtful && !front.verdict.is_spoken()
     }
 
     fn finish_front(&mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
@@ -526,26 +551,17 @@ impl Lane {
         }
         if front.sequence == Some(0) {
             // The broker refuses the very first batch of an id; another id would not help.
-            self.finish_front(ledger, Err(DeliveryError::Refused(error)));
+            self.refuse_front(error, ledger);
+            return AfterAnswer::Continue;
         }
-        // The broker has lost what came before (or forgotten this producer): this batch and those behind it were
-        // refused, so they may go again under another id.
-        self.after_refusal(ledger)
-    }
-
-    /// The front was refused for good. Behind it the broker refuses everything of the same id, so nothing of it
-    /// is stored and all may be sent again under a new one.
-    fn after_refusal(&mut self, ledger: &mut Ledger) -> AfterAnswer {
-        if self.settings.idempotent { self.abandon(ledger) } else { AfterAnswer::Continue }
-    }
-
-    fn abandon(&mut self, ledger: &mut Ledger) -> AfterAnswer {
+        // What came before was refused, or the broker has lost it or forgotten this producer. So this batch and
+        // those behind it are not stored, and may go again under another id.
         self.requeue(ledger);
         self.renew_identity(ledger);
         AfterAnswer::Abandon
     }
 
-    /// Nothing may be in flight. Batches that were timed out already are let go.
+    /// Nothing may be in flight, and nothing in the queue be stored but what was timed out already: that is let go.
     fn renew_identity(&mut self, ledger: &mut Ledger) {
         assert!(self.in_flight.is_empty());
         let mut kept = VecDeque::with_capacity(self.queue.len());
@@ -554,6 +570,8 @@ impl Lane {
                 ledger.release(batch.charged_bytes);
             } else {
                 batch.sequence = None;
+                batch.doubtful = false;
+                batch.verdict.mark_unsent();
                 kept.push_back(batch);
             }
         }
@@ -565,9 +583,15 @@ impl Lane {
         }
     }
 
-    /// Puts `batch` at the front of the queue in pieces that fit into `batch_bytes_max`; records that do not fit
+    /// Puts `batch`, which is not stored, at the front of the queue in pieces that fit into `batch_bytes_max`; records that do not fit
     /// alone are refused.
-    fn split(&mut self, mut batch: Batch, batch_bytes_max: usize, error: &ProduceError, ledger: &mut Ledger) {
+    fn split(
+        &mut self,
+        mut batch: Batch,
+        batch_bytes_max: usize,
+        error: &ProduceError,
+        ledger: &mut Ledger,
+    ) -> AfterAnswer {
         let Body::Sealed(frame) = &batch.body else { unreachable!("it was on the wire") };
         let plain = decompress(frame.header().codec, frame.payload(), FRAME_BYTES_MAX).expect("sealed here");
         let view = BatchView::open_plain(*frame.header(), plain).expect("sealed here");
@@ -603,17 +627,22 @@ impl Lane {
             }
         }
         ledger.add_unsettled(batch.number, pieces.len() as u32 - 1);
-        ledger.release(batch.charged_bytes);
         let last_index = pieces.len() - 1;
         let mut split = Vec::with_capacity(pieces.len());
-        for (index, (builder, charged_bytes)) in pieces.into_iter().enumerate() {
+        for (index, (builder, piece_bytes)) in pieces.into_iter().enumerate() {
             let record_count = builder.record_count();
             let verdict = if index == last_index {
                 std::mem::replace(&mut batch.verdict, Verdict::new(Arc::clone(&self.topic), self.partition))
             } else {
                 batch.verdict.split_front(record_count)
             };
-            ledger.charge(charged_bytes);
+            // All pieces together hold what the batch was charged for; the last takes the rest.
+            let charged_bytes = if index == last_index {
+                batch.charged_bytes
+            } else {
+                (piece_bytes - BATCH_OVERHEAD_BYTES).min(batch.charged_bytes)
+            };
+            batch.charged_bytes -= charged_bytes;
             let piece = Batch {
                 number: batch.number,
                 body: Body::Open(builder),
@@ -622,17 +651,21 @@ impl Lane {
                 charged_bytes,
                 opened_at: batch.opened_at,
                 sequence: None,
+                doubtful: false,
             };
-            if charged_bytes > batch_bytes_max && record_count == 1 {
+            if piece_bytes > batch_bytes_max && record_count == 1 {
                 piece.finish(ledger, Err(DeliveryError::Refused(error.clone())));
             } else {
                 split.push(piece);
             }
         }
-        // What is in flight behind it is put in front of the queue next; the pieces go before that.
+        // The pieces need sequences of their own. The batch is not stored, so nothing behind it is.
+        self.requeue(ledger);
         for piece in split.into_iter().rev() {
-            self.in_flight.push_front(piece);
+            self.queue.push_front(piece);
         }
+        self.renew_identity(ledger);
+        AfterAnswer::Abandon
     }
 
     /// Ends everything: the topic is gone, or the producer is over. `error` is told whether the batch was sent.
@@ -716,6 +749,3 @@ fn min_time(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
         (a, b) => a.or(b),
     }
 }
-
-#[cfg(test)]
-mod tests;

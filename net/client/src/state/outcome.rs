@@ -57,6 +57,10 @@ pub enum DeliveryError {
     /// The broker refused the record's batch for good: nothing of it was stored.
     #[error("{0}")]
     Refused(#[source] ProduceError),
+    /// The batch was sent, got no answer, was sent again, and that was refused for good: outcome of the first
+    /// sending unknown.
+    #[error("{0}; it had been sent before: outcome unknown")]
+    RefusedOnRetry(#[source] ProduceError),
     /// The deadline passed before the record was ever sent: nothing was stored. Sending it again is safe.
     #[error("not sent within {after:?}: nothing was stored{}", said(last))]
     NotSent { after: Duration, last: Option<Trouble> },
@@ -210,6 +214,11 @@ impl Verdict {
 
     pub(crate) fn mark_sent(&mut self) {
         self.sent = true;
+    }
+
+    /// What was sent is known not to be stored.
+    pub(crate) fn mark_unsent(&mut self) {
+        self.sent = false;
     }
 
     pub(crate) fn is_sent(&self) -> bool {
