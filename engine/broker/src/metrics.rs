@@ -179,15 +179,12 @@ fn core_loops(page: &mut Page, cores: &[Core<'_>]) {
     for core in cores {
         page.sample_float(&[("core", &core.label)], core.stats.turns.turn_longest.as_secs_f64());
     }
-    page.counter(
-        "millstream_core_requests_total",
-        "Requests of a core's own clients, by whose partition it was.",
-    );
-    for core in cores {
-        let turns = &core.stats.turns;
-        page.sample(&[("core", &core.label), ("owner", "self")], turns.requests_owned);
-        page.sample(&[("core", &core.label), ("owner", "other")], turns.requests_forwarded);
-    }
+    let owned = "millstream_requests_owned_total";
+    count_per_core(page, cores, owned, "Of a core's own clients, for itself.", |c| c.turns.requests_owned);
+    let forwarded = "millstream_requests_forwarded_total";
+    count_per_core(page, cores, forwarded, "Of a core's own clients, for another.", |c| {
+        c.turns.requests_forwarded
+    });
     count_per_core(page, cores, "millstream_core_turns_total", "Turns.", |c| c.turns.turns);
     count_per_core(page, cores, "millstream_core_inputs_total", "Inputs handled.", |c| c.turns.inputs);
     count_per_core(page, cores, "millstream_core_pauses_total", "Times sockets were paused.", |c| {
@@ -308,7 +305,7 @@ mod tests {
             "millstream_core_busy_ratio{core=\"0\"} 0.5",
             "millstream_mesh_depth{core=\"1\"} 9",
             "millstream_quic_connections{core=\"0\"} 5",
-            "millstream_core_requests_total{core=\"1\",owner=\"other\"} 8",
+            "millstream_requests_forwarded_total{core=\"1\"} 8",
             "millstream_fsync_seconds_count{core=\"0\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

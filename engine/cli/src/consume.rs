@@ -1,0 +1,140 @@
+//! `millstream consume`: prints records until told to stop.
+//!
+//! Output is gathered while records keep coming and flushed as soon as there are none, so that a pipe is fast
+//! and a person sees each record at once.
+
+use millstream_client::{ReadBatch, ReadError, ReadRecord, Reader, ReaderConfig, Start, TimestampMs};
+use storage_frame::Offset;
+
+use crate::args::{ConsumeArgs, Global, OutputArg};
+use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::record_json::write_record;
+use crate::sdk;
+
+pub(crate) async fn run(global: &Global, args: ConsumeArgs) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let client = sdk::connect(global).await?;
+    let mut out = Output::stdout();
+    let printing = async {
+        let mut reader = client.reader(config(global, &args)).await?;
+        print_all(&mut reader, &args, &mut out).await
+    };
+    let printed = tokio::select! {
+        printed = printing => printed,
+        () = interrupt.first() => Ok(()),
+    };
+    client.close();
+    // What was printed before an error stays printed.
+    let flushed = out.finish();
+    printed.and(flushed)
+}
+
+fn config(global: &Global, args: &ConsumeArgs) -> ReaderConfig {
+    let mut config = ReaderConfig::new(&args.topic).from(start(args));
+    config.partitions = args.partition.map(|partition| vec![partition]);
+    config.stop_at_end = args.exit_at_end;
+    if let Some(timeout) = global.timeout {
+        config.unavailable_timeout = timeout;
+    }
+    config
+}
+
+fn start(args: &ConsumeArgs) -> Start {
+    match (args.from_beginning, args.offset, args.timestamp) {
+        (true, ..) => Start::Beginning,
+        (false, Some(offset), _) => Start::Offset(Offset(offset)),
+        (false, None, Some(timestamp)) => Start::Timestamp(TimestampMs(timestamp)),
+        (false, None, None) => Start::End,
+    }
+}
+
+async fn print_all(reader: &mut Reader, args: &ConsumeArgs, out: &mut Output) -> Result<(), Failure> {
+    let mut left = args.max_records.unwrap_or(u64::MAX);
+    while left > 0 {
+        let at_once = tokio::select! {
+            biased;
+            batch = reader.next() => Some(batch?),
+            () = std::future::ready(()) => None,
+        };
+        let batch = match at_once {
+            Some(batch) => batch,
+            None => {
+                out.flush()?;
+                reader.next().await?
+            }
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        left -= print_batch(&batch, args.output, left, out)?;
+    }
+    Ok(())
+}
+
+/// Prints at most `count_max` records; returns how many.
+fn print_batch(
+    batch: &ReadBatch,
+    output: OutputArg,
+    count_max: u64,
+    out: &mut Output,
+) -> Result<u64, Failure> {
+    let mut count = 0;
+    for record in batch.records() {
+        if count == count_max {
+            break;
+        }
+        let record = record.map_err(|source| {
+            let (partition, base_offset) = (batch.partition(), batch.first_offset());
+            Failure::from(ReadError::BadBatch { partition, base_offset, source })
+        })?;
+        print_record(batch, &record, output, out)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn print_record(
+    batch: &ReadBatch,
+    record: &ReadRecord<'_>,
+    output: OutputArg,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    match output {
+        OutputArg::Value => out.write(record.value.unwrap_or_default())?,
+        OutputArg::KeyValue => {
+            out.write(record.key.unwrap_or_default())?;
+            out.write(b"\t")?;
+            out.write(record.value.unwrap_or_default())?;
+        }
+        OutputArg::Json => {
+            let mut line = Vec::with_capacity(256);
+            write_record(&mut line, batch.topic(), batch.partition(), record);
+            out.write(&line)?;
+        }
+    }
+    out.write(b"\n")
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::UnknownTopic { topic } => sdk::unknown_topic(&topic),
+            ReadError::OffsetOutOfRange { partition, asked, log_start, high_watermark } => {
+                Self::failed(format_args!(
+                    "offset {asked} is out of range: partition {partition} holds {log_start} to {high_watermark}"
+                ))
+                .with_hint("start elsewhere: --from-beginning, or --timestamp")
+            }
+            ReadError::Metadata(source) => source.into(),
+            ReadError::FindOffset { source, .. } => source.into(),
+            error @ ReadError::PartitionOutOfRange { .. } => Self::new(Exit::NotFound, error),
+            error @ ReadError::Unavailable { .. } => Self::new(Exit::Timeout, error),
+            error @ (ReadError::NotContiguous { .. }
+            | ReadError::Damaged { .. }
+            | ReadError::BadBatch { .. }
+            | ReadError::Decompress { .. }
+            | ReadError::Encoding { .. }
+            | ReadError::Closed) => Self::failed(error),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Lines of stdin, in large pieces: a thread of its own reads blocks, the command cuts them into lines.
+//!
+//! At most [`BLOCKS_MAX`] blocks are read ahead. A line longer than [`LINE_BYTES_MAX`] is not kept: it is cut
+//! out and counted.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::thread;
+
+use tokio::sync::mpsc;
+
+const BLOCK_BYTES: usize = 1 << 20;
+const BLOCKS_MAX: usize = 4;
+/// More than any record may have.
+pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Reads stdin to its end on a thread that is left behind when nobody listens any more.
+pub(crate) fn read_stdin() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
+    let (sender, receiver) = mpsc::channel(BLOCKS_MAX);
+    thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        let mut stdin = io::stdin().lock();
+        loop {
+            let mut block = vec![0; BLOCK_BYTES];
+            let read = loop {
+                match stdin.read(&mut block) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            let block = match read {
+                Ok(0) => return,
+                Ok(bytes) => {
+                    block.truncate(bytes);
+                    Ok(block)
+                }
+                Err(e) => Err(e),
+            };
+            let failed = block.is_err();
+            if sender.blocking_send(block).is_err() || failed {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Cuts blocks into lines. The LF is not part of a line, a CR before it is.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    buffer: Vec<u8>,
+    /// Where the next line begins.
+    start: usize,
+    /// No LF is before it.
+    searched: usize,
+    line_bytes_max: usize,
+    skipping: bool,
+    /// Lines that were cut out because they are too long.
+    pub(crate) too_long_count: u64,
+}
+
+impl Lines {
+    #[must_use]
+    pub(crate) fn new(line_bytes_max: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, searched: 0, line_bytes_max, skipping: false, too_long_count: 0 }
+    }
+
+    /// Adds a block; lines taken before are forgotten.
+    pub(crate) fn add(&mut self, block: Vec<u8>) {
+        assert!(self.start <= self.searched && self.searched <= self.buffer.len());
+        if self.start == self.buffer.len() {
+            self.buffer = block;
+            self.searched = 0;
+        } else {
+            self.buffer.drain(..self.start);
+            self.searched -= self.start;
+            self.buffer.extend_from_slice(&block);
+        }
+        self.start = 0;
+    }
+
+    /// The next whole line, as a range of [`bytes`](Self::bytes).
+    pub(crate) fn next_range(&mut self) -> Option<Range<usize>> {
+        loop {
+            let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+                self.searched = self.buffer.len();
+                if self.buffer.len() - self.start > self.line_bytes_max {
+                    self.skip_rest();
+                }
+                return None;
+            };
+            let line = self.start..self.searched + at;
+            self.start = line.end + 1;
+            self.searched = self.start;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            if line.len() > self.line_bytes_max {
+                self.too_long_count += 1;
+                continue;
+            }
+            return Some(line);
+        }
+    }
+
+    /// What is left after the last LF, at the end of the input; `None` when there is nothing.
+    pub(crate) fn last_range(&mut self) -> Option<Range<usize>> {
+        let rest = self.start..self.buffer.len();
+        self.start = rest.end;
+        self.searched = rest.end;
+        (!rest.is_empty() && !std::mem::take(&mut self.skipping)).then_some(rest)
+    }
+
+    #[must_use]
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.buffer[range]
+    }
+
+    fn skip_rest(&mut self) {
+        if !std::mem::replace(&mut self.skipping, true) {
+            self.too_long_count += 1;
+        }
+        self.buffer.clear();
+        self.start = 0;
+        self.searched = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of `input` cut into blocks of `block_bytes`.
+    fn cut(input: &[u8], block_bytes: usize, line_bytes_max: usize) -> (Vec<Vec<u8>>, u64) {
+        let mut lines = Lines::new(line_bytes_max);
+        let mut found = Vec::new();
+        for block in input.chunks(block_bytes) {
+            lines.add(block.to_vec());
+            while let Some(range) = lines.next_range() {
+                found.push(lines.bytes(range).to_vec());
+            }
+        }
+        found.extend(lines.last_range().map(|range| lines.bytes(range).to_vec()));
+        (found, lines.too_long_count)
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_input_is_cut() {
+        let input = b"one\n\ntwo\r\n\xff\x00three\nlast";
+        let expected: Vec<Vec<u8>> = [&b"one"[..], b"", b"two\r", b"\xff\x00three", b"last"]
+            .iter()
+            .map(|line| line.to_vec())
+            .collect();
+        for block_bytes in 1..=input.len() {
+            assert_eq!(cut(input, block_bytes, 100), (expected.clone(), 0), "blocks of {block_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_final_lf_adds_no_line() {
+        assert_eq!(cut(b"a\n", 10, 10).0, [b"a".to_vec()]);
+        assert_eq!(cut(b"\n", 10, 10).0, [Vec::<u8>::new()]);
+        assert!(cut(b"", 10, 10).0.is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_out_once() {
+        let input = b"ok\nxxxxxxxxxxxx\nfine\nyyyyyyyyyyyyy";
+        for block_bytes in 1..=input.len() {
+            let (found, too_long_count) = cut(input, block_bytes, 4);
+            assert_eq!(found[..2], [b"ok".to_vec(), b"fine".to_vec()], "blocks of {block_bytes}");
+            assert!(found.len() == 2 && too_long_count == 2 || found.len() == 3 && too_long_count == 1);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! From the command line to its exit code.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command, Global};
+use crate::failure::{Exit, Failure};
+use crate::{cluster, consume, doctor, manual, output, produce, sdk, serve, topic};
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let outcome = dispatch(Cli::parse());
+    if let Err(failure) = &outcome {
+        failure.print();
+    }
+    outcome.map_or_else(|failure| failure.exit, |()| Exit::Ok).into()
+}
+
+fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Topic(command) => on_one_thread(async {
+            let client = sdk::connect(&global).await?;
+            topic::run(&client.admin(), command, global.format).await
+        }),
+        Command::Produce(args) => on_two_threads(produce::run(&global, args)),
+        Command::Consume(args) => on_two_threads(consume::run(&global, args)),
+        Command::Cluster(command) => on_one_thread(async {
+            let client = sdk::connect(&global).await?;
+            cluster::run(&client.admin(), command, global.format).await
+        }),
+        Command::Doctor(args) => doctor::run(&args, global.format),
+        Command::Bench(args) => on_two_threads(bench(&global, args)),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+    }
+}
+
+async fn bench(global: &Global, args: bench_load::BenchArgs) -> Result<(), Failure> {
+    let report = bench_load::run(args, sdk::config(global)?).await.map_err(Failure::failed)?;
+    let json = || serde_json::to_value(&report).expect("figures are JSON");
+    output::print(global.format, || format!("{report}\n"), json)
+}
+
+fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    on(tokio::runtime::Builder::new_current_thread(), work)
+}
+
+/// This thread cuts lines or prints them; the other one does QUIC.
+fn on_two_threads(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1);
+    on(builder, work)
+}
+
+fn on(
+    mut builder: tokio::runtime::Builder,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format_args!("runtime: {e}")))?;
+    let outcome = runtime.block_on(work);
+    // Whatever still runs has nobody left to tell.
+    runtime.shutdown_background();
+    outcome
+}
