@@ -56,10 +56,9 @@ impl Client {
     pub(super) fn call(&mut self, request: &Request) -> Response {
         let id = self.open(&[encode::request(1, request)]);
         self.quic.send_stream(id).finish().unwrap();
-        match self.next_message(id) {
-            ServerMessage::Response(response) => response,
-            other => panic!("{other:?}"),
-        }
+        let message = self.next_message(id);
+        let ServerMessage::Response(response) = message else { panic!("{message:?}") };
+        response
     }
 
     /// Produces each frame on one stream and waits for all answers.
@@ -73,35 +72,33 @@ impl Client {
             encode::produce(1, Acks::All, frame, &mut chunks);
         }
         let id = self.open(&chunks);
-        let answers = frames.iter().map(|_| match self.next_message(id) {
-            ServerMessage::Produced(result) => result,
-            other => panic!("{other:?}"),
+        let answers = frames.iter().map(|_| {
+            let message = self.next_message(id);
+            let ServerMessage::Produced(result) = message else { panic!("{message:?}") };
+            result
         });
         answers.collect()
     }
 
     pub(super) fn open_read(&mut self, open: &OpenRead) -> StreamId {
         let id = self.open(&[encode::open_read(1, open)]);
-        match self.next_message(id) {
-            ServerMessage::ReadOpened(_) => id,
-            other => panic!("{other:?}"),
-        }
+        let message = self.next_message(id);
+        assert!(matches!(message, ServerMessage::ReadOpened(_)), "{message:?}");
+        id
     }
 
     pub(super) fn failed_read(&mut self, open: &OpenRead) -> FetchError {
         let id = self.open(&[encode::open_read(1, open)]);
-        match self.next_message(id) {
-            ServerMessage::ReadFailed(error) => error,
-            other => panic!("{other:?}"),
-        }
+        let message = self.next_message(id);
+        let ServerMessage::ReadFailed(error) = message else { panic!("{message:?}") };
+        error
     }
 
     /// The frames of the next push.
     pub(super) fn next_frames(&mut self, id: StreamId) -> Vec<Frame> {
-        match self.next_message(id) {
-            ServerMessage::Frames(frames) => frames.frames().unwrap(),
-            other => panic!("{other:?}"),
-        }
+        let message = self.next_message(id);
+        let ServerMessage::Frames(frames) = message else { panic!("{message:?}") };
+        frames.frames().unwrap()
     }
 
     pub(super) fn wait_until_lost(&mut self) -> String {

@@ -135,22 +135,32 @@ fn cores() -> usize {
 fn create(client: &mut Client, name: &str, partitions: u32) -> TopicDescription {
     let topic =
         CreateTopic { name: name.to_owned(), partitions: Some(partitions), replicas: None, configs: vec![] };
-    match client.call(&Request::CreateTopic(topic)) {
-        Response::CreateTopic(Ok(description)) => description,
-        other => panic!("{other:?}"),
-    }
+    let response = client.call(&Request::CreateTopic(topic));
+    let Response::CreateTopic(Ok(description)) = response else { panic!("{response:?}") };
+    description
 }
 
 fn describe(client: &mut Client, name: &str) -> Result<TopicDescription, TopicError> {
-    match client.call(&Request::DescribeTopics(DescribeTopics { names: vec![name.to_owned()] })) {
-        Response::DescribeTopics(found) => found.map(|mut topics| topics.remove(0)),
-        other => panic!("{other:?}"),
-    }
+    let response = client.call(&Request::DescribeTopics(DescribeTopics { names: vec![name.to_owned()] }));
+    let Response::DescribeTopics(found) = response else { panic!("{response:?}") };
+    found.map(|mut topics| topics.remove(0))
+}
+
+/// Retention goes by the records' own time.
+fn now() -> TimestampMs {
+    crate::core::now(Instant::now()).wall
 }
 
 fn frame(text: &str) -> Frame {
     let mut builder = BatchBuilder::new();
-    builder.push(TimestampMs(1_700_000_000_000), None, Some(text.as_bytes()), []).unwrap();
+    builder.push(now(), None, Some(text.as_bytes()), []).unwrap();
+    builder.seal(None)
+}
+
+fn large_frame(number: usize) -> Frame {
+    let mut builder = BatchBuilder::new();
+    let value: Vec<u8> = (0..200_000).map(|index| (index * 7 + number) as u8).collect();
+    builder.push(now(), None, Some(&value), []).unwrap();
     builder.seal(None)
 }
 
@@ -312,4 +322,60 @@ fn an_unknown_partition_cannot_be_read() {
     );
     assert!(matches!(describe(&mut client, "absent"), Err(TopicError::Unknown { .. })));
     node.stop_within(STOP).unwrap();
+}
+
+#[test]
+fn more_than_the_memory_budget_passes_through_it() {
+    let mut place = Place::new();
+    let (mut config, address) = place.config(cores());
+    config.shard.memory_bytes_max = 2 << 20;
+    let node = Node::start(config).unwrap();
+    block_on(node.ready()).unwrap();
+    let mut client = place.connect(address, 0);
+    let topic = create(&mut client, "large", 2);
+    for index in 0..2 {
+        // By offset, the number of the frame acknowledged there.
+        let mut acknowledged: Vec<usize> = Vec::new();
+        let mut rest: Vec<usize> = (0..60).collect();
+        while !rest.is_empty() {
+            let frames: Vec<Frame> = rest.iter().map(|number| large_frame(*number)).collect();
+            let mut refused = Vec::new();
+            for (number, answer) in rest.into_iter().zip(client.produce(partition(&topic, index), &frames)) {
+                match answer {
+                    Ok(produced) => {
+                        assert_eq!(produced.base_offset, Offset(acknowledged.len() as u64));
+                        acknowledged.push(number);
+                    }
+                    Err(error) => {
+                        assert_eq!(error, ProduceError::Overloaded);
+                        refused.push(number);
+                    }
+                }
+            }
+            rest = refused;
+        }
+        let read = read_all(&mut client, partition(&topic, index), 60);
+        for (number, read) in acknowledged.into_iter().zip(read) {
+            assert_eq!(read.payload(), large_frame(number).payload(), "frame {number}");
+        }
+    }
+    for core in block_on(node.stats()).cores {
+        assert!(core.shard.memory_bytes < 8 << 20, "{:?}", core.shard);
+    }
+    node.stop_within(STOP).unwrap();
+}
+
+#[test]
+fn a_core_that_panics_ends_the_node_with_its_words() {
+    let mut place = Place::new();
+    let (config, _) = place.config(cores());
+    let events: EventSink = Arc::new(|_, _| panic!("an event too many"));
+    let node = Node::start(NodeConfig { events, ..config }).unwrap();
+    let error = block_on(node.ended()).unwrap_err();
+    assert!(
+        matches!(&error, NodeError::CoreFailed { why, .. } if why.contains("an event too many")),
+        "{error}"
+    );
+    assert!(block_on(node.ready()).is_err());
+    assert!(node.stop_within(STOP).is_err());
 }
