@@ -43,11 +43,13 @@ pub(crate) const CONNECTION_REQUEST_BYTES_MAX: usize = 32 << 20;
 pub(crate) const CONNECTION_PARTIAL_BYTES_MAX: usize = 64 << 20;
 /// The same of all connections of a core.
 pub(crate) const SERVER_PARTIAL_BYTES_MAX: usize = 256 << 20;
-/// Unsent bytes of one connection, in send buffers of a stream.
+/// Unsent bytes of one connection, in send buffers of a stream. Above it a stream gets a push only when it has
+/// nothing unsent, and a small one: readers who stand still do not hold up the others.
 pub(crate) const CONNECTION_SEND_BUFFERS: usize = 8;
 /// A push when the client leaves its size to the broker: large enough to make the rest cheap, small enough
 /// for several readers to take turns.
 pub(crate) const PUSH_BYTES_DEFAULT: u32 = 256 << 10;
+pub(crate) const PUSH_BYTES_CROWDED: u32 = 64 << 10;
 /// In this time a message under way has to get on by `PROGRESS_BYTES` or end, and a new stream to say
 /// what it is for.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -81,7 +81,7 @@ impl Peer {
         }
         // Once around at most: who is held again waits for the next turn.
         for _ in 0..self.held.len() {
-            if !self.budget.has_room(desk) {
+            if !self.budget.takes_requests(desk) {
                 break;
             }
             let Some(id) = self.held.pop_front() else { break };

@@ -341,6 +341,11 @@ impl Server {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.desk.partial_bytes
+    }
+
     fn mark_ready(&mut self, index: usize) {
         if let Some(peer) = &mut self.peers[index]
             && !std::mem::replace(&mut peer.is_ready, true)

@@ -31,8 +31,8 @@ use storage_frame::{BatchView, Codec, Encoding, Frame, Offset};
 
 use crate::config::{
     CONNECTION_PARTIAL_BYTES_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
-    CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_DEFAULT, SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT,
-    STREAM_PRODUCE_BYTES_MAX, STREAM_PRODUCES_MAX,
+    CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_CROWDED, PUSH_BYTES_DEFAULT,
+    SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT, STREAM_PRODUCE_BYTES_MAX, STREAM_PRODUCES_MAX,
 };
 use crate::server::{Ask, Desk};
 use crate::slots::Slot;
@@ -50,18 +50,14 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn has_room(&self, desk: &Desk) -> bool {
-        self.takes_requests(desk) && self.takes_pushes(desk)
-    }
-
-    fn takes_requests(&self, desk: &Desk) -> bool {
+    pub(crate) fn takes_requests(&self, desk: &Desk) -> bool {
         !desk.paused
             && self.requests < CONNECTION_REQUESTS_MAX
             && self.request_bytes < CONNECTION_REQUEST_BYTES_MAX
     }
 
-    fn takes_pushes(&self, desk: &Desk) -> bool {
-        !desk.paused && self.unsent_bytes < CONNECTION_SEND_BUFFERS * desk.send_buffer_bytes
+    fn is_crowded(&self, desk: &Desk) -> bool {
+        self.unsent_bytes >= CONNECTION_SEND_BUFFERS * desk.send_buffer_bytes
     }
 }
 
@@ -459,14 +455,20 @@ impl Stream {
 
     /// Asks for the next push, if it is time. `true`: it is, but for the connection's budget.
     fn fetch_next(&mut self, around: &mut Around<'_>) -> bool {
+        let is_crowded = around.budget.is_crowded(around.desk);
+        let unsent_max = if is_crowded { 1 } else { around.desk.send_buffer_bytes };
         let Work::Read(work) = &mut self.work else { return false };
-        if work.fetch.is_some() || self.out_bytes >= around.desk.send_buffer_bytes {
+        if work.fetch.is_some() || self.out_bytes >= unsent_max {
             return false;
         }
-        if !(around.budget.takes_requests(around.desk) && around.budget.takes_pushes(around.desk)) {
+        if !around.budget.takes_requests(around.desk) {
             return true;
         }
-        work.fetch = Some(around.ask(0, 0, Request::Fetch(work.fetch(1, None))));
+        let mut fetch = work.fetch(1, None);
+        if is_crowded {
+            fetch.bytes_max = fetch.bytes_max.min(PUSH_BYTES_CROWDED);
+        }
+        work.fetch = Some(around.ask(0, 0, Request::Fetch(fetch)));
         false
     }
 

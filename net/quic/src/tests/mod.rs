@@ -4,6 +4,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod abuse;
+mod chaos;
 mod connections;
 mod streams;
 mod world;

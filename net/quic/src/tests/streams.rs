@@ -263,6 +263,38 @@ fn a_reader_that_does_not_read_costs_its_buffers_and_no_more() {
 }
 
 #[test]
+fn readers_that_stand_still_do_not_hold_up_the_others() {
+    let mut world = World::new();
+    let config = server_config();
+    let client = world.connect();
+    for n in 0..100 {
+        let mut frame = frame(100_000);
+        frame.assign(Offset(n), LeaderEpoch(1));
+        world.broker.log.push(frame);
+    }
+    world.broker.is_serving = true;
+    for _ in 0..100 {
+        let reader = world.open_read(client, 0, 0);
+        world.stream(client, reader).reads = false;
+    }
+    world.run(Duration::from_secs(10));
+    let stats = world.server.stats();
+    // Above the connection's share each holds one push at most.
+    let bytes_max =
+        (2 * crate::config::CONNECTION_SEND_BUFFERS * config.send_buffer_bytes + 100 * 100_200) as u64;
+    assert!(stats.send_buffered_bytes <= bytes_max, "{stats:?}");
+    let reader = world.open_read(client, 0, 0);
+    let writer = world.open_produce(client);
+    world.produce(client, writer, 1, Acks::All, &frame(10));
+    world.server.set_paused(world.now, true);
+    world.run(SOON);
+    world.server.set_paused(world.now, false);
+    world.run(Duration::from_secs(10));
+    assert_eq!(offsets(&world.received(client, reader)), (0..=100).collect::<Vec<_>>());
+    assert_eq!(world.received(client, writer).len(), 1);
+}
+
+#[test]
 fn who_leaves_has_his_asks_cancelled() {
     let mut world = World::new();
     let client = world.connect();

@@ -274,6 +274,16 @@ impl World {
         self.clients[client].quic.send_stream(id).reset(VarInt::from_u32(0)).expect("an open stream");
     }
 
+    /// As [`stop`](Self::stop), if there is still something to stop.
+    pub(crate) fn try_stop(&mut self, client: usize, id: StreamId) {
+        let _ = self.clients[client].quic.recv_stream(id).stop(VarInt::from_u32(0));
+        self.stream(client, id).reads = false;
+    }
+
+    pub(crate) fn try_reset(&mut self, client: usize, id: StreamId) {
+        let _ = self.clients[client].quic.send_stream(id).reset(VarInt::from_u32(0));
+    }
+
     pub(crate) fn answer(&mut self, key: u64, response: Response) {
         self.broker.open.retain(|(open, _)| *open != key);
         self.server.handle_response(self.now, key, response);
