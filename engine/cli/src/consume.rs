@@ -15,20 +15,20 @@ use crate::sdk;
 
 pub(crate) async fn run(global: &Global, args: ConsumeArgs) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
-    let client = sdk::connect(global).await?;
-    let mut out = Output::stdout();
-    let printing = async {
-        let mut reader = client.reader(config(global, &args)).await?;
-        print_all(&mut reader, &args, &mut out).await
-    };
-    let printed = tokio::select! {
-        printed = printing => printed,
-        () = interrupt.first() => Ok(()),
-    };
-    client.close();
-    // What was printed before an error stays printed.
-    let flushed = out.finish();
-    printed.and(flushed)
+    sdk::with_client(global, async |client| {
+        let mut out = Output::stdout();
+        let printing = async {
+            let mut reader = client.reader(config(global, &args)).await?;
+            print_all(&mut reader, &args, &mut out).await
+        };
+        let printed = tokio::select! {
+            printed = printing => printed,
+            () = interrupt.first() => Ok(()),
+        };
+        // What was printed before an error stays printed.
+        printed.and(out.finish())
+    })
+    .await
 }
 
 fn config(global: &Global, args: &ConsumeArgs) -> ReaderConfig {

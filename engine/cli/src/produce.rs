@@ -27,19 +27,19 @@ const LOOK_EVERY: u64 = 4096;
 
 pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
-    let client = sdk::connect(global).await?;
-    check_topic(&client, &args).await?;
-    let producer = producer(&client, global, &args)?;
-    let mut run = Run::new(&args, producer);
-    let fed = tokio::select! {
-        fed = run.feed() => fed,
-        () = interrupt.first() => Ok(()),
-    };
-    let finished = run.finish().await;
-    let summary = run.summary();
-    client.close();
-    fed.and(finished)?;
-    summary.tell(global.format)
+    sdk::with_client(global, async |client| {
+        check_topic(client, &args).await?;
+        let producer = producer(client, global, &args)?;
+        let mut run = Run::new(&args, producer);
+        let fed = tokio::select! {
+            fed = run.feed() => fed,
+            () = interrupt.first() => Ok(()),
+        };
+        let finished = run.finish().await;
+        let told = run.summary().tell(global.format);
+        told.and(fed).and(finished)
+    })
+    .await
 }
 
 /// Before the first line, so that someone who types learns it at once.

@@ -22,16 +22,14 @@ pub fn run() -> ExitCode {
 fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(args),
-        Command::Topic(command) => on_one_thread(async {
-            let client = sdk::connect(&global).await?;
+        Command::Topic(command) => on_one_thread(sdk::with_client(&global, async |client| {
             topic::run(&client.admin(), command, global.format).await
-        }),
+        })),
         Command::Produce(args) => on_two_threads(produce::run(&global, args)),
         Command::Consume(args) => on_two_threads(consume::run(&global, args)),
-        Command::Cluster(command) => on_one_thread(async {
-            let client = sdk::connect(&global).await?;
+        Command::Cluster(command) => on_one_thread(sdk::with_client(&global, async |client| {
             cluster::run(&client.admin(), command, global.format).await
-        }),
+        })),
         Command::Doctor(args) => doctor::run(&args, global.format),
         Command::Bench(args) => on_two_threads(bench(&global, args)),
         Command::Completions(args) => manual::completions(&args),
