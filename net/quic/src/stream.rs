@@ -414,26 +414,30 @@ impl Stream {
         self.send_answers(around);
     }
 
-    /// Moves the answers that are next in order to the send queue.
+    /// Moves the answers that are next in order to the send queue, and the last words after the last of them.
     fn send_answers(&mut self, around: &mut Around<'_>) {
-        let Work::Produce(work) = &mut self.work else { return };
-        let mut answers = Vec::new();
-        while let Some(Pending { state: Answer::Given(answer), bytes, .. }) = work.pending.front() {
-            if !answer.is_empty() {
-                answers.push(answer.clone());
+        while let Work::Produce(work) = &mut self.work {
+            match work.pending.front_mut() {
+                Some(Pending { state: Answer::Given(answer), bytes, .. }) => {
+                    let answer = std::mem::take(answer);
+                    work.pending_bytes -= *bytes;
+                    work.first_sequence += 1;
+                    work.pending.pop_front();
+                    if !answer.is_empty() {
+                        self.send(around, answer);
+                    }
+                }
+                Some(Pending { state: Answer::Awaited { .. }, .. }) => return,
+                None if work.is_ending => {
+                    let last_words = work.last_words.take();
+                    self.work = Work::Over;
+                    self.finish_when_sent = true;
+                    if let Some(last_words) = last_words {
+                        self.send(around, last_words);
+                    }
+                }
+                None => return,
             }
-            work.pending_bytes -= bytes;
-            work.first_sequence += 1;
-            work.pending.pop_front();
-        }
-        let is_over = work.is_ending && work.pending.is_empty();
-        let last_words = if is_over { work.last_words.take() } else { None };
-        for message in answers.into_iter().chain(last_words) {
-            self.send(around, message);
-        }
-        if is_over {
-            self.work = Work::Over;
-            self.finish_when_sent = true;
         }
     }
 
