@@ -8,7 +8,8 @@
 //! - The broker answers in the order it was asked, so an answer is always for `in_flight`'s front.
 //! - A sequence number that has been on the wire names one batch for ever. A batch that is given up after that
 //!   leaves a hole: the broker refuses what follows it as out of sequence, which proves that nothing of that is
-//!   stored, so the lane sends it again under a new producer id.
+//!   stored, so the lane sends it again under a new producer id. For that the broker must know the id: until it
+//!   has stored a batch over the stream, nothing follows the first.
 //! - A batch whose deadline passes while its outcome is unknown has its verdict spoken ("timed out"), but stays
 //!   in its place as long as younger batches behind it may still be stored under the same producer id: sending
 //!   them under another one could store them twice. So it may be stored after all, for at most as long again.
@@ -216,6 +217,8 @@ pub(crate) struct Lane {
     queue: VecDeque<Batch>,
     in_flight: VecDeque<Batch>,
     identity: Identity,
+    /// Something was stored over the current stream.
+    stream_proven: bool,
     backoff: Backoff,
     retry_at: Option<Duration>,
     last: Option<Trouble>,
@@ -243,6 +246,7 @@ impl Lane {
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
             identity: if settings.idempotent { Identity::Wanted } else { Identity::None },
+            stream_proven: false,
             backoff: Backoff::new(seed),
             retry_at: None,
             last: None,
@@ -342,7 +346,7 @@ impl Lane {
             }
             self.retry_at = None;
         }
-        if self.in_flight.len() >= self.settings.in_flight_max {
+        if self.in_flight.len() >= self.in_flight_max() {
             return Step::Wait(self.next_deadline());
         }
         if self.queue.is_empty() && self.is_open_ready(now, flush_below) {
@@ -361,6 +365,12 @@ impl Lane {
             return Step::Connect;
         }
         Step::Send(self.take_front())
+    }
+
+    /// One until the broker has stored something over this stream: a broker that does not know the producer id
+    /// takes any sequence for its first, so behind a refused batch it would store the next.
+    fn in_flight_max(&self) -> usize {
+        if self.settings.idempotent && !self.stream_proven { 1 } else { self.settings.in_flight_max }
     }
 
     fn is_open_ready(&self, now: Duration, flush_below: u64) -> bool {
@@ -436,6 +446,7 @@ impl Lane {
     }
 
     fn requeue(&mut self, ledger: &mut Ledger) {
+        self.stream_proven = false;
         while let Some(mut batch) = self.in_flight.pop_back() {
             assert!(!matches!(batch.body, Body::Away), "put back before the stream is given up");
             if self.settings.idempotent || !batch.verdict.is_spoken() {
@@ -467,6 +478,7 @@ impl Lane {
                     timings: produced.timings,
                 };
                 self.finish_front(ledger, Ok(stored));
+                self.stream_proven = true;
                 self.backoff.succeeded();
                 self.last = None;
                 return Ok(AfterAnswer::Continue);
@@ -706,6 +718,7 @@ impl Lane {
             return false;
         }
         let abandoned = !self.in_flight.is_empty();
+        self.stream_proven = false;
         for batch in self.in_flight.drain(..) {
             ledger.release(batch.charged_bytes);
         }

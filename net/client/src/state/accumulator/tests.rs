@@ -56,7 +56,9 @@ impl Log {
             return Err(ProduceError::Invalid { why: "poison".into() });
         }
         if let Some(Producer { id, base_sequence: sent, .. }) = frame.header().producer {
-            let known = self.producers.entry(id).or_default();
+            // A producer nobody knows may start anywhere.
+            let fresh = Known { next_sequence: sent, window: VecDeque::new() };
+            let known = self.producers.entry(id).or_insert(fresh);
             if let Some((.., offset)) = known.window.iter().find(|(s, c, _)| (*s, *c) == (sent, count)) {
                 return Ok(produced(*offset, true));
             }
@@ -373,6 +375,29 @@ proptest! {
 }
 
 #[test]
+fn random_faults_reach_the_rare_paths() {
+    let (mut retries, mut identities, mut seen) = (0, 0, [0; 5]);
+    for seed in 0..40 {
+        let world = run(seed, true, 2_000);
+        retries += world.accumulator.retries_count();
+        identities += world.accumulator.identities_count();
+        for (_, delivery) in &world.deliveries {
+            let case = match delivery.peek().expect("resolved") {
+                Ok(metadata) if metadata.duplicate => 0,
+                Err(DeliveryError::Refused(_)) => 1,
+                Err(DeliveryError::RefusedOnRetry(_)) => 2,
+                Err(DeliveryError::NotSent { .. }) => 3,
+                Err(DeliveryError::TimedOut { .. }) => 4,
+                Ok(_) | Err(DeliveryError::OffsetUnknown | DeliveryError::Closed { .. }) => continue,
+            };
+            seen[case] += 1;
+        }
+    }
+    assert!(retries > 100 && identities > 10, "{retries} {identities}");
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[test]
 fn without_faults_everything_is_stored_in_order() {
     let mut world = World::new(3, true);
     world.faults = false;
@@ -398,6 +423,16 @@ impl One {
         let mut accumulator = Accumulator::new(settings);
         accumulator.set_topic("t", 1, 1 << 20);
         Self { accumulator }
+    }
+
+    /// One record has been stored.
+    fn proven(settings: AccumulatorSettings) -> Self {
+        let mut one = Self::new(settings);
+        let _ = one.append(0, b"first");
+        one.accumulator.flush();
+        one.step(0).expect("flushed");
+        one.answer(Ok(produced(0, false)));
+        one
     }
 
     fn append(&mut self, now_ms: u64, value: &[u8]) -> Delivery {
@@ -431,7 +466,7 @@ impl One {
 
 #[test]
 fn without_linger_a_third_batch_waits_for_an_answer() {
-    let mut one = One::new(settings(true));
+    let mut one = One::proven(settings(true));
     let _ = one.append(0, b"a");
     assert_eq!(one.step(0).unwrap().header().record_count, 1);
     let _ = one.append(0, b"b");
@@ -447,7 +482,7 @@ fn without_linger_a_third_batch_waits_for_an_answer() {
 fn linger_holds_a_partly_filled_batch_back_and_not_a_full_one() {
     let mut settings = settings(true);
     settings.lane.linger = Duration::from_millis(50);
-    let mut one = One::new(settings);
+    let mut one = One::proven(settings);
     let _ = one.append(10, b"a");
     assert_eq!(one.step(10), Err(Some(60)));
     assert!(one.step(60).is_ok());
@@ -462,16 +497,18 @@ fn linger_holds_a_partly_filled_batch_back_and_not_a_full_one() {
 
 #[test]
 fn sequences_go_on_over_batches_and_stay_through_retries() {
-    let mut one = One::new(settings(true));
+    let mut one = One::proven(settings(true));
     let _ = one.append(0, b"a");
     let _ = one.append(0, b"b");
     let first = one.step(0).unwrap();
     let _ = one.append(0, b"c");
     let second = one.step(0).unwrap();
     let sequence = |frame: &Frame| frame.header().producer.unwrap().base_sequence;
-    assert_eq!((sequence(&first), sequence(&second)), (0, 2));
+    assert_eq!((sequence(&first), sequence(&second)), (1, 3));
     assert_eq!(one.answer(Err(ProduceError::NotLeader)), AfterAnswer::Refresh);
     assert_eq!(one.step(1_000).unwrap(), first);
+    assert_eq!(one.step(1_000), Err(Some(5_000)), "alone, until the broker shows that it knows the producer");
+    one.answer(Ok(produced(1, false)));
     assert_eq!(one.step(1_000).unwrap(), second);
 }
 
@@ -508,7 +545,7 @@ fn broker_that_lost_acknowledged_batches_gets_the_rest_under_a_new_id() {
 
 #[test]
 fn record_never_sent_says_so_at_its_deadline_and_one_sent_says_unknown() {
-    let mut one = One::new(settings(true));
+    let mut one = One::proven(settings(true));
     let sent = one.append(0, b"a");
     one.step(0).unwrap();
     let _ = one.append(0, b"b");
@@ -548,7 +585,7 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
 
 #[test]
 fn record_above_the_batch_size_goes_alone() {
-    let mut one = One::new(settings(true));
+    let mut one = One::proven(settings(true));
     let _ = one.append(0, b"small");
     let _ = one.append(0, &[1; 2_000]);
     let _ = one.append(0, b"small");
