@@ -270,7 +270,7 @@ impl Controller {
 
     /// A removed log's files are gone, or could not be removed.
     pub(crate) fn on_swept(&mut self, ctx: &mut Context, log: LogId, result: DiskResult) {
-        if let Some(why) = self.sweep.on_swept(result) {
+        if let Some(why) = self.sweep.on_swept(log, result) {
             ctx.event(Level::Error, "log_not_removed", vec![("log", log.to_string()), ("why", why)]);
         }
     }
@@ -357,6 +357,10 @@ impl Controller {
             cores: ctx.config.cores,
             address: ctx.config.address.clone(),
         };
+        if self.log.last_epoch().0 > ctx.config.incarnation {
+            let why = format!("metadata was written by start {} of this node", self.log.last_epoch());
+            return self.give_up(ctx, why);
+        }
         if let Err(error) = state.apply(&start) {
             return self.give_up(ctx, error.to_string());
         }

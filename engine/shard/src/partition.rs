@@ -45,6 +45,8 @@ pub(crate) struct Partition {
     pub(crate) stage: Stage,
     /// `None` until it is the partition's turn to be opened.
     pub(super) log: Option<Box<Log>>,
+    /// The log's start that no restart goes below.
+    pub(super) durable_start: Offset,
     pub(super) commit_end: Offset,
     cached_end: Offset,
     /// Bytes of frames committed since the log was opened: fetches wait for it to rise.
@@ -61,7 +63,9 @@ pub(crate) struct Partition {
     /// In the shard's count of logs to be opened.
     pub(crate) counted: Counted,
     /// Why it cannot be written.
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
+    /// The log's ends are known: false while, and if, opening fails.
+    is_known: bool,
     pub(super) read_fault_told: bool,
     /// On the shard's list of logs to be asked for operations.
     pub(crate) dirty: bool,
@@ -128,6 +132,7 @@ impl Partition {
             epoch,
             stage: Stage::Unopened,
             log: None,
+            durable_start: Offset::ZERO,
             commit_end: Offset::ZERO,
             cached_end: Offset::ZERO,
             committed_bytes: 0,
@@ -139,6 +144,7 @@ impl Partition {
             producers: None,
             counted: Counted::ToOpen,
             trouble: None,
+            is_known: false,
             read_fault_told: false,
             dirty: false,
             hot: false,
@@ -178,6 +184,10 @@ impl Partition {
             Stage::Unopened | Stage::Opening => self.hold(ctx, slot, request),
             Stage::Closing | Stage::Closed => ctx.reply(slot, refuse(&request, Refusal::ShuttingDown)),
             Stage::Removing => ctx.reply(slot, refuse(&request, Refusal::UnknownPartition)),
+            Stage::Open if !self.is_known => {
+                let why = self.trouble.clone().unwrap_or_default();
+                ctx.reply(slot, refuse(&request, Refusal::StorageFailed(why)));
+            }
             Stage::Open => match request {
                 Request::Produce(produce) => self.produce(ctx, now, slot, produce),
                 Request::Fetch(fetch) => self.fetch(ctx, now, slot, fetch),
@@ -276,9 +286,13 @@ impl Partition {
             }
             LogEvent::Read(read, result) => self.on_read(ctx, now, read, result),
             LogEvent::Found(read, result) => self.on_found(ctx, read, result),
-            LogEvent::Trimmed => self.advance_deletes(ctx),
+            LogEvent::Trimmed => {
+                self.durable_start = self.log().start();
+                self.advance_deletes(ctx);
+            }
             LogEvent::Failed => self.on_failed(ctx),
             LogEvent::Closed => {
+                self.refuse_all(ctx, &Refusal::ShuttingDown);
                 self.stage = Stage::Closed;
                 ctx.changed.push(self.key);
             }
@@ -298,7 +312,9 @@ impl Partition {
         assert_eq!(log.staged_end(), end, "nothing is appended before a log is open");
         self.commit_end = end;
         self.cached_end = end;
-        let (start, state) = (log.start(), log.state().clone());
+        self.is_known = true;
+        let (start, state, last_epoch) = (log.start(), log.state().clone(), log.last_epoch());
+        self.durable_start = start;
         match Producers::recover(recovered.app_state.as_deref(), &recovered.headers, end, now.mono) {
             Some(producers) if producers.is_empty() => {}
             Some(producers) => self.producers = Some(Box::new(producers)),
@@ -315,6 +331,12 @@ impl Partition {
                 self.fields([("why", why.clone()), ("end", end.to_string())]),
             );
             self.trouble = Some(why);
+        } else if last_epoch > self.epoch {
+            // Copied or restored: what this start would write could not be told from what a later one wrote.
+            let why =
+                format!("log was written by start {last_epoch} of this node, this is start {}", self.epoch);
+            ctx.event(Level::Error, "log_from_later_start", self.fields([("why", why.clone())]));
+            self.trouble = Some(why);
         }
         let level = if recovered.cut_bytes > 0 { Level::Info } else { Level::Debug };
         let fields = self.fields([
@@ -330,11 +352,9 @@ impl Partition {
         let LogState::Failed { why } = self.log().state() else { unreachable!("told of a failure") };
         let why = why.clone();
         ctx.event(Level::Error, "log_failed", self.fields([("why", why.clone())]));
-        match self.stage {
-            Stage::Opening => self.stage = Stage::Open,
-            // What is left on disk is removed by the next start.
-            Stage::Closing | Stage::Removing => self.stage = Stage::Closed,
-            Stage::Unopened | Stage::Open | Stage::Closed => {}
+        // A log that is closing or being removed goes on to its end.
+        if self.stage == Stage::Opening {
+            self.stage = Stage::Open;
         }
         ctx.changed.push(self.key);
         self.trouble = Some(why.clone());
@@ -359,18 +379,14 @@ impl Partition {
         self.end_waits(ctx, &Refusal::ShuttingDown);
         match self.stage {
             Stage::Unopened => self.stage = Stage::Closed,
-            Stage::Open if *self.log().state() == LogState::Ready => {
-                self.stage = Stage::Closing;
-                // The state describes every frame, so the next start reads no headers.
-                let state = self.encode_producers(now);
-                let log = self.log.as_mut().expect("an open partition has a log");
-                log.set_app_state(log.staged_end(), state);
-                log.close();
-            }
-            // Damaged or failed: nothing may be written, least of all a marker that says all is well.
             Stage::Open => {
-                self.refuse_all(ctx, &Refusal::ShuttingDown);
-                self.stage = Stage::Closed;
+                self.stage = Stage::Closing;
+                if *self.log().state() == LogState::Ready {
+                    // The state describes every frame, so the next start reads no headers.
+                    let (end, state) = (self.log().staged_end(), self.encode_producers(now));
+                    self.log.as_mut().expect("an open partition has a log").set_app_state(end, state);
+                }
+                self.log.as_mut().expect("an open partition has a log").close();
             }
             // Opening ends first, then `close` is called again.
             Stage::Opening | Stage::Closing | Stage::Removing | Stage::Closed => return,

@@ -62,10 +62,12 @@ impl Partition {
 
     fn check_range(&self, asked: Offset) -> Result<(), FetchError> {
         let (log_start, high_watermark) = (self.log().start(), self.commit_end);
-        if asked < log_start || asked > high_watermark {
-            return Err(FetchError::OffsetOutOfRange { asked, log_start, high_watermark });
+        if asked >= log_start && asked <= high_watermark {
+            return Ok(());
         }
-        Ok(())
+        // A damaged log may have had that offset: its reader must not believe it gone and start over.
+        let lost = if asked > high_watermark { self.fault_at_end() } else { None };
+        Err(lost.unwrap_or(FetchError::OffsetOutOfRange { asked, log_start, high_watermark }))
     }
 
     /// Nothing will ever follow: waiting would be for ever.

@@ -189,7 +189,9 @@ impl Roster {
             }
         }
         self.hot = hot;
-        for _ in 0..self.keys_end.div_ceil(TICKS_PER_ROUND) {
+        // A stopping shard waits for nothing but its logs.
+        let ticks_per_round = if ctx.stopping { 1 } else { TICKS_PER_ROUND };
+        for _ in 0..self.keys_end.div_ceil(ticks_per_round) {
             let key = self.tick_cursor;
             self.tick_cursor = if key + 1 < self.keys_end { key + 1 } else { 0 };
             if self.partitions.contains(key) {

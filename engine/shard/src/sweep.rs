@@ -15,7 +15,7 @@ pub(crate) struct Sweep {
     ranges: Vec<(u64, u64)>,
     /// The range and the place in it of the next one.
     next: (usize, u64),
-    under_way: usize,
+    under_way: Vec<LogId>,
     /// Something could not be removed: all are remembered for the next start.
     failed: bool,
     taken: bool,
@@ -27,7 +27,7 @@ impl Sweep {
     }
 
     pub(crate) fn is_under_way(&self) -> bool {
-        self.under_way > 0
+        !self.under_way.is_empty()
     }
 
     /// No further ones.
@@ -37,20 +37,23 @@ impl Sweep {
     }
 
     pub(crate) fn take_ops(&mut self, out: &mut Vec<Effect>) {
-        while self.under_way < SWEEPS_MAX {
+        while self.under_way.len() < SWEEPS_MAX {
             let Some((first, count)) = self.ranges.get(self.next.0) else { return };
             let log = LogId(first + self.next.1);
             self.next =
                 if self.next.1 + 1 < *count { (self.next.0, self.next.1 + 1) } else { (self.next.0 + 1, 0) };
-            self.under_way += 1;
+            self.under_way.push(log);
             out.push(Effect::Disk { log, op: OpId(0), what: DiskOp::RemoveLog });
         }
     }
 
     /// Why the log could not be removed.
-    pub(crate) fn on_swept(&mut self, result: DiskResult) -> Option<String> {
-        assert!(self.under_way > 0, "an answer nobody asked for");
-        self.under_way -= 1;
+    ///
+    /// # Panics
+    /// When nobody asked for it.
+    pub(crate) fn on_swept(&mut self, log: LogId, result: DiskResult) -> Option<String> {
+        let place = self.under_way.iter().position(|other| *other == log).expect("an answer to a question");
+        self.under_way.swap_remove(place);
         match result {
             Ok(_) => None,
             Err(error) if error.kind == DiskErrorKind::NotFound => None,
@@ -63,7 +66,8 @@ impl Sweep {
 
     /// Once all are gone: which they were.
     pub(crate) fn take_swept(&mut self) -> Option<Vec<(u64, u64)>> {
-        let done = self.next.0 == self.ranges.len() && self.under_way == 0 && !self.failed && !self.taken;
+        let done =
+            self.next.0 == self.ranges.len() && self.under_way.is_empty() && !self.failed && !self.taken;
         if !done || self.ranges.is_empty() {
             return None;
         }

@@ -97,6 +97,9 @@ impl Partition {
             LogState::Opening => return Err(ProduceError::NotLeader),
             LogState::Closing | LogState::Closed => return Err(ProduceError::ShuttingDown),
         }
+        if let Some(why) = &self.trouble {
+            return Err(ProduceError::StorageFailed { why: why.clone() });
+        }
         if ctx.space.is_short() || log.out_of_space() {
             return Err(ProduceError::NoSpace);
         }
@@ -128,16 +131,16 @@ impl Partition {
     pub(super) fn advance_deletes(&mut self, ctx: &mut Context) {
         let Some(log) = &mut self.log else { return };
         for delete in &mut self.deletes {
-            if !delete.told && delete.before <= log.durable_end() {
+            if !delete.told && delete.before <= log.durable_end() && *log.state() == LogState::Ready {
                 delete.told = true;
                 if delete.before > log.start() {
                     log.delete_before(delete.before);
                 }
             }
         }
-        let durable_start = log.durable_start();
+        let durable_start = self.durable_start;
         self.deletes.retain(|delete| {
-            let done = delete.told && delete.before <= durable_start;
+            let done = delete.before <= durable_start;
             if done {
                 ctx.reply(delete.slot, Response::DeleteRecords(Ok(durable_start)));
             }

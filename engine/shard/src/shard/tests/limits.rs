@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use engine_api::{Acks, ProduceError, Request, Response, TopicError};
+
+use super::disk::Disk;
+use super::node::{Node, Settings, produce, produced, text};
+use crate::Input;
+
+#[test]
+fn producers_are_refused_below_the_watermark_and_resume_by_themselves() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0"]).expect("stored");
+    node.input(Input::FreeSpace { free_bytes: 999 });
+    assert_eq!(node.produce(partition, &["x"]), Err(ProduceError::NoSpace));
+    assert_eq!(node.try_create("b", 1, &[]), Err(TopicError::NoSpace));
+    assert_eq!(node.values(partition), ["0"]);
+    node.input(Input::FreeSpace { free_bytes: 1050 });
+    assert_eq!(node.produce(partition, &["x"]), Err(ProduceError::NoSpace));
+    node.input(Input::FreeSpace { free_bytes: 1100 });
+    node.produce(partition, &["1"]).expect("resumed");
+    assert_eq!(node.events_named("space_short"), 2);
+    assert_eq!(node.events_named("space_back"), 2);
+}
+
+#[test]
+fn topics_can_be_deleted_below_the_watermark() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    node.input(Input::FreeSpace { free_bytes: 0 });
+    node.delete("a");
+    assert!(node.names().is_empty());
+}
+
+#[test]
+fn disk_that_is_full_refuses_producers_until_there_is_room() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0"]).expect("stored");
+    node.disk.is_full = true;
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let key = node.send(produce(partition, Acks::All, &[&text(10_000)], None));
+        match node.reply(key).map(produced) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => waiting.push(key),
+        }
+        assert!(waiting.len() < 100);
+    };
+    assert_eq!(refused, ProduceError::NoSpace);
+    assert_eq!(node.values_from(partition, 0)[0], "0");
+    node.disk.is_full = false;
+    node.pass(Duration::from_secs(3));
+    for key in waiting {
+        produced(node.reply(key).expect("answered when there was room")).expect("stored");
+    }
+    node.produce(partition, &["last"]).expect("resumed");
+    node.assert_no_errors();
+}
+
+#[test]
+fn overload_begins_and_ends_with_a_gap_and_only_the_hard_limit_refuses() {
+    let settings = Settings { cores: 1, memory_bytes_max: 1 << 20, ..Settings::default() };
+    let mut node = Node::start(Disk::default(), &settings);
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.disk_waits = true;
+    let mut keys = Vec::new();
+    while !node.shards[0].is_overloaded() {
+        keys.push(node.send(produce(partition, Acks::All, &[&text(50_000)], None)));
+        node.pump();
+    }
+    assert!(node.replies.is_empty(), "nothing is refused yet");
+    assert!((15..20).contains(&keys.len()), "{}", keys.len());
+    let refused = loop {
+        let key = node.send(produce(partition, Acks::All, &[&text(50_000)], None));
+        match node.reply(key) {
+            Some(answer) => break produced(answer),
+            None => keys.push(key),
+        }
+    };
+    assert_eq!(refused, Err(ProduceError::Overloaded));
+    node.disk_waits = false;
+    for key in keys {
+        produced(node.reply(key).expect("answered")).expect("stored");
+    }
+    node.pass(Duration::from_millis(100));
+    assert!(!node.shards[0].is_overloaded());
+    assert_eq!((node.events_named("memory_short"), node.events_named("memory_back")), (1, 1));
+    let memory = node.shards[0].stats().memory_bytes;
+    assert!(memory <= 1 << 19, "caches are shortened to half: {memory}");
+    node.produce(partition, &["x"]).expect("accepted again");
+}
+
+#[test]
+fn ten_thousand_idle_partitions_cost_a_hundred_looks_a_tick() {
+    let settings = Settings { cores: 1, opens_max: 64, ..Settings::default() };
+    let mut node = Node::start(Disk::default(), &settings);
+    let before = node.disk_ops_count;
+    node.create("wide", 10_000, &[]);
+    assert_eq!(node.shards[0].stats().partitions_open, 10_000);
+    let opening = node.disk_ops_count - before;
+    assert!(opening <= 40_000, "{opening}");
+    node.pass(Duration::from_secs(7));
+    let idle = node.disk_ops_count;
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.disk_ops_count, idle, "idle partitions ask for nothing");
+    assert_eq!(node.shards[0].stats().memory_bytes, 0, "idle partitions hold no frames");
+}
+
+#[test]
+fn stats_tell_what_happened() {
+    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    node.create("a", 2, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0", "1"]).expect("stored");
+    node.fetch(partition, 0).expect("readable");
+    node.fetch(partition, 9).expect_err("out of range");
+    let stats = node.shards[0].stats();
+    assert_eq!((stats.produce_batches, stats.produce_records, stats.fetch_records), (1, 2, 2));
+    assert_eq!(stats.acks, [0, 0, 0, 1]);
+    assert_eq!(stats.refused, [("fetch", "offset_out_of_range", 1)]);
+    assert_eq!((stats.partitions, stats.partitions_open, stats.partitions_troubled), (2, 2, 0));
+    assert!(stats.requests.contains(&("produce", 1)) && stats.requests.contains(&("fetch", 2)));
+    assert!(stats.log_bytes[0].1 > 0);
+    let answer = node.ask(Request::DescribeCluster);
+    let Response::DescribeCluster(cluster) = answer else { panic!("{answer:?}") };
+    assert_eq!((cluster.topics_count, cluster.partitions_count), (1, 2));
+    assert_eq!((cluster.nodes[0].partitions_led, cluster.nodes[0].incarnation), (2, 1));
+}

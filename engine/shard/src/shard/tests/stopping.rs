@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use engine_api::{Acks, FetchError, ProduceError, Response, TopicError};
+
+use super::disk::Disk;
+use super::node::{Node, Settings, create, fetch, fetched, produce, produced, producer};
+use crate::Input;
+
+#[test]
+fn stop_finishes_what_was_accepted_and_refuses_what_comes() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 2, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0"]).expect("stored");
+    let waiting = node.send(fetch(partition, 1, 1, None));
+    node.pump();
+    node.disk_waits = true;
+    let accepted = node.send(produce(partition, Acks::All, &["1"], None));
+    node.pump();
+    node.input(Input::Stop);
+    let late = node.send(produce(partition, Acks::All, &["2"], None));
+    assert_eq!(produced(node.reply(late).expect("refused at once")), Err(ProduceError::ShuttingDown));
+    assert_eq!(fetched(node.reply(waiting).expect("told")), Err(FetchError::ShuttingDown));
+    let refused = node.try_create("b", 1, &[]);
+    assert_eq!(refused, Err(TopicError::ShuttingDown));
+    assert_eq!(node.reply(accepted), None);
+    node.disk_waits = false;
+    produced(node.reply(accepted).expect("finished")).expect("stored");
+    node.pass(Duration::from_millis(50));
+    assert_eq!(node.stopped, [true, true]);
+    let mut node = Node::start(node.disk, &Settings::default());
+    assert_eq!(node.values(partition), ["0", "1"]);
+    node.assert_no_errors();
+}
+
+#[test]
+fn start_after_a_stop_scans_nothing() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 4, &[]);
+    for index in 0..4 {
+        let partition = node.partition("a", index);
+        node.produce_as(partition, &["x"], producer(5, 0, 0)).expect("stored");
+    }
+    let node = node.restart(&Settings::default());
+    let opened: Vec<_> = node.events.iter().filter(|event| event.name == "log_opened").collect();
+    assert_eq!(opened.len(), 4);
+    assert!(opened.iter().all(|event| event.fields.contains(&("clean", "true".into()))), "{opened:?}");
+}
+
+#[test]
+fn cached_writes_are_on_disk_before_a_stop_is_over() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[("write.caching", "true"), ("flush.ms", "60000")]);
+    let partition = node.partition("a", 0);
+    for number in 0..10 {
+        node.produce(partition, &[&number.to_string()]).expect("acknowledged from memory");
+    }
+    let mut node = node.restart(&Settings::default());
+    assert_eq!(node.values(partition).len(), 10);
+}
+
+#[test]
+fn topic_being_made_when_the_stop_comes_is_answered_and_there_afterwards() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.disk_waits = true;
+    let key = node.send(create("a", 3, &[]));
+    node.pump();
+    node.input(Input::Stop);
+    node.disk_waits = false;
+    assert!(matches!(node.reply(key), Some(Response::CreateTopic(Ok(_)))));
+    node.pass(Duration::from_millis(50));
+    assert_eq!(node.stopped, [true, true]);
+    let mut node = Node::start(node.disk, &Settings::default());
+    assert_eq!(node.names(), ["a"]);
+}
+
+#[test]
+fn stop_works_at_every_moment_of_a_start() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 6, &[]);
+    for index in 0..6 {
+        let partition = node.partition("a", index);
+        node.produce(partition, &["x"]).expect("stored");
+    }
+    let disk = node.disk;
+    for ops in 0..60 {
+        let mut node = Node::new(disk.clone(), &Settings::default());
+        node.disk_waits = true;
+        for _ in 0..ops {
+            node.pump();
+            let Some(first) = node.disk_queue.pop_front() else { break };
+            let rest = std::mem::take(&mut node.disk_queue);
+            node.disk_queue.push_back(first);
+            node.run_disk();
+            node.disk_queue.extend(rest);
+        }
+        node.disk_waits = false;
+        node.input(Input::Stop);
+        node.pass(Duration::from_millis(50));
+        assert_eq!(node.stopped, [true, true], "after {ops} operations");
+        let mut node = Node::start(node.disk, &Settings::default());
+        let partition = node.partition("a", 5);
+        assert_eq!(node.values(partition), ["x"], "after {ops} operations");
+    }
+}
