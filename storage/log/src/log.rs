@@ -282,6 +282,16 @@ impl Log {
             self.poll_checkpoint(now);
             self.poll_index_saves();
             self.poll_retiring();
+            self.settle_space();
+        }
+    }
+
+    /// A refused step may turn out not to be needed: then nothing is ever granted that would tell of room again.
+    fn settle_space(&mut self) {
+        let takes_space =
+            |purpose| matches!(purpose, Purpose::Zero { .. } | Purpose::Make(_) | Purpose::Checkpoint);
+        if self.space.is_out() && !self.space.is_waiting() && !self.ops.any(takes_space) {
+            self.space.on_granted();
         }
     }
 
