@@ -32,7 +32,8 @@ pub struct CoreStats {
 pub struct LoopStats {
     /// Since the core began.
     pub up: Duration,
-    /// Of it, time spent running tasks: the busy ratio is the quotient of two differences.
+    /// Of it, time spent on work rather than on looking for some: the busy ratio is the quotient of two
+    /// differences.
     pub busy: Duration,
     pub turns: u64,
     pub inputs: u64,

@@ -272,10 +272,11 @@ impl Core {
     }
 
     fn stats(&self, state: &mut State) -> CoreStats {
-        let mut turns = state.turns;
-        turns.up = self.shared.begun.elapsed();
-        turns.busy = glommio::executor().executor_stats().executor_runtime();
-        turns.disk_waiting = self.disk_waiting.get();
+        // The runtime's counters begin anew each time they are read. Spinning and sleeping are not in them.
+        state.turns.busy += glommio::executor().executor_stats().total_runtime();
+        state.turns.up = self.shared.begun.elapsed();
+        state.turns.disk_waiting = self.disk_waiting.get();
+        let turns = state.turns;
         state.turns.turn_longest = Duration::ZERO;
         CoreStats {
             core: self.me,
