@@ -184,7 +184,8 @@ impl<'a> Run<'a> {
 
     /// Waits for everything sent.
     async fn finish(&mut self) -> Result<(), Failure> {
-        let flushed = self.producer.flush().await;
+        // Not only flushed: without acknowledgements it waits until the broker has what was written.
+        let flushed = self.producer.close().await;
         for delivery in std::mem::take(&mut self.deliveries) {
             self.tally.settle(delivery.await);
         }

@@ -50,9 +50,9 @@ fn partitions_outside_of_the_topic_are_named() {
             .says(&["partition", "4"]);
         cli.run(&["consume", "four", "--partition", "9", "--exit-at-end"]).fails().says(&["partition", "9"]);
         for count in ["0", "10001"] {
-            cli.run(&["topic", "create", "odd", "--partitions", count]).fails().says(&["partitions"]);
+            cli.run(&["topic", "create", "odd", "--partitions", count]).fails().says(&["partition"]);
         }
-        cli.run(&["topic", "alter", "four", "--partitions", "3"]).expect(1).says(&["partitions"]);
+        cli.run(&["topic", "alter", "four", "--partitions", "3"]).expect(1).says(&["partition"]);
     });
 }
 
