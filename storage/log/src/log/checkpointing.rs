@@ -130,6 +130,10 @@ impl Checkpoints {
         self.trim_waits = true;
     }
 
+    pub(super) fn is_trim_waiting(&self) -> bool {
+        self.trim_waits
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         self.is_clean
     }

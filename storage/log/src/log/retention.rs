@@ -15,7 +15,11 @@ const IDLE_INDEX_ENTRIES_MAX: usize = 16;
 impl Log {
     pub(super) fn raise_start(&mut self, before: Offset) {
         if before <= self.start {
-            return self.events.push(LogEvent::Trimmed);
+            // Where it is not durable yet, `Trimmed` is on its way.
+            if !self.checkpoints.is_trim_waiting() {
+                self.events.push(LogEvent::Trimmed);
+            }
+            return;
         }
         self.start = before;
         let mut retired = Vec::new();

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use storage_frame::{Frame, Now, Offset};
+use storage_frame::{Frame, LogId, Now, Offset};
 
 use super::{Goal, Log};
 use crate::config::{CACHE_BYTES_MAX, ROOM_STEP_MIN_BYTES, WRITE_BYTES_MAX};
-use crate::disk_op::{BLOCK_BYTES, DiskErrorKind, DiskOp, DiskReply, DiskResult, SegmentId};
+use crate::disk_op::{DiskErrorKind, DiskOp, DiskReply, DiskResult, SegmentId};
 use crate::event::LogEvent;
 use crate::fields::crc;
 use crate::gather::Gather;
@@ -77,13 +77,12 @@ impl Writer {
         self.step_bytes = ROOM_STEP_MIN_BYTES;
     }
 
-    fn room_of(&mut self, segment: SegmentId) -> &mut Room {
+    /// `None`: the writer has left the segment behind.
+    fn room_of(&mut self, segment: SegmentId) -> Option<&mut Room> {
         if self.room.segment == segment {
-            return &mut self.room;
+            return Some(&mut self.room);
         }
-        let ahead = self.ahead.as_mut().expect("room was asked for the writer's segment and the next only");
-        assert_eq!(ahead.segment, segment);
-        ahead
+        self.ahead.as_mut().filter(|ahead| ahead.segment == segment)
     }
 
     fn is_held_back(&self, now: Duration, delay: Option<Duration>) -> bool {
@@ -185,19 +184,19 @@ impl Log {
     }
 
     fn poll_room(&mut self) {
-        if self.space.is_waiting() || self.writer.room.segment != self.durable.segment {
+        // A log that only idles takes no more space than it has.
+        if self.space.is_waiting() || !self.recent.has_staged() {
             return;
         }
+        assert_eq!(self.writer.room.segment, self.durable.segment);
         let used = |id: SegmentId| self.segments.iter().rev().find(|s| s.id == id).map(|s| s.end_position);
         let cap = self.config.segment_bytes.max(FIRST_FRAME + 1);
         let here = used(self.durable.segment).expect("the writer's segment is live");
         let next = SegmentId(self.durable.segment.0 + 1);
         let next_used = used(next);
         let writer = &mut self.writer;
-        if writer.room.is_made() || self.recent.has_staged() {
-            if let Some((purpose, op)) = writer.room.poll(here, cap, &mut writer.step_bytes) {
-                self.ops.ask(purpose, op);
-            }
+        if let Some((purpose, op)) = writer.room.poll(here, cap, &mut writer.step_bytes) {
+            self.ops.ask(purpose, op);
         }
         let is_near = writer.room.begun && (here + writer.step_bytes >= cap || here >= cap / 4 * 3);
         let is_planned_with_frames = next_used.is_some_and(|used| used > FIRST_FRAME);
@@ -327,77 +326,54 @@ impl Log {
     }
 
     pub(super) fn on_zeroed(&mut self, now: Now, segment: SegmentId, to: u64, result: DiskResult) {
+        let mut step_bytes = self.writer.step_bytes;
+        let room = self.writer.room_of(segment);
         match result {
             Ok(_) => {
-                self.writer.room_of(segment).on_zeroed(to);
+                if let Some(room) = room {
+                    room.on_zeroed(to);
+                }
                 self.space.on_granted();
             }
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
-                let mut step_bytes = self.writer.step_bytes;
-                self.writer.room_of(segment).on_zero_refused(&mut step_bytes);
-                self.writer.step_bytes = step_bytes;
-                self.refuse_space(now, &error.to_string());
+                // The segment may have been left meanwhile: then the room is not missed.
+                if let Some(room) = room {
+                    room.on_zero_refused(&mut step_bytes);
+                    self.writer.step_bytes = step_bytes;
+                    self.refuse_space(now, &error.to_string());
+                }
             }
             Err(error) => self.fail(format!("making room: {error}")),
         }
     }
 
     pub(super) fn on_made(&mut self, now: Now, segment: SegmentId, result: DiskResult) {
+        let room = self.writer.room_of(segment).expect("a segment is not left before it is made");
         match result {
             Ok(DiskReply::Made { file_bytes, first_block }) => {
-                self.space.on_granted();
-                match self.generation_after(now, segment, file_bytes, &first_block) {
-                    Ok(generation) => self.writer.room_of(segment).on_made(generation, file_bytes),
+                match generation_after(self.id, segment, now, file_bytes, &first_block) {
+                    Ok(generation) => room.on_made(generation, file_bytes),
                     Err(why) => {
-                        self.note(format!("segment {}: spare file not recycled: {why}", segment.0));
-                        let (purpose, op) = self.writer.room_of(segment).discard();
+                        let (purpose, op) = room.discard();
                         self.ops.ask(purpose, op);
+                        self.note(format!("segment {}: spare file not recycled: {why}", segment.0));
                     }
                 }
+                self.space.on_granted();
             }
             Ok(other) => unreachable!("MakeSegment answered by {other:?}"),
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
-                self.writer.room_of(segment).on_make_refused();
+                room.on_make_refused();
                 self.refuse_space(now, &error.to_string());
             }
             Err(error) => self.fail(format!("making segment {}: {error}", segment.0)),
         }
     }
 
-    /// The salt of a file's life that begins: one more than that of the life before.
-    fn generation_after(
-        &self,
-        now: Now,
-        segment: SegmentId,
-        file_bytes: u64,
-        first_block: &[u8],
-    ) -> Result<u32, String> {
-        if file_bytes == 0 {
-            return Ok(self.first_generation(now, segment));
-        }
-        if file_bytes < BLOCK_BYTES as u64 {
-            return Err("shorter than its header".to_owned());
-        }
-        match SegmentHeader::decode(first_block) {
-            FirstBlock::Header(former) => Ok(former.generation.checked_add(1).unwrap_or(1)),
-            FirstBlock::Zeros => Err("its header was never written".to_owned()),
-            FirstBlock::Unreadable(why) => Err(why.to_string()),
-        }
-    }
-
-    /// Of a new file. Hard to foresee, so that a payload cannot hold what would verify as a frame of ours.
-    fn first_generation(&self, now: Now, segment: SegmentId) -> u32 {
-        let mut seed = [0u8; 36];
-        seed[..8].copy_from_slice(&self.id.0.to_le_bytes());
-        seed[8..12].copy_from_slice(&segment.0.to_le_bytes());
-        seed[12..20].copy_from_slice(&now.wall.0.to_le_bytes());
-        seed[20..36].copy_from_slice(&now.mono.as_nanos().to_le_bytes());
-        crc(&seed).max(1)
-    }
-
     pub(super) fn on_discarded(&mut self, segment: SegmentId, result: DiskResult) {
+        let room = self.writer.room_of(segment).expect("a segment is not left before it is made");
         match result {
-            Ok(_) => self.writer.room_of(segment).on_discarded(),
+            Ok(_) => room.on_discarded(),
             Err(error) => self.fail(format!("removing an unusable spare: {error}")),
         }
     }
@@ -408,4 +384,32 @@ impl Log {
         }
         self.space.on_refused(now.mono);
     }
+}
+
+/// The salt of a file's life that begins: one more than that of the life before.
+fn generation_after(
+    log: LogId,
+    segment: SegmentId,
+    now: Now,
+    file_bytes: u64,
+    first_block: &[u8],
+) -> Result<u32, String> {
+    if file_bytes == 0 {
+        return Ok(first_generation(log, segment, now));
+    }
+    match SegmentHeader::decode(first_block) {
+        FirstBlock::Header(former) => Ok(former.generation.checked_add(1).unwrap_or(1)),
+        FirstBlock::Zeros => Err("its header was never written".to_owned()),
+        FirstBlock::Unreadable(why) => Err(why.to_string()),
+    }
+}
+
+/// Of a new file. Hard to foresee, so that a payload cannot hold what would verify as a frame of ours.
+fn first_generation(log: LogId, segment: SegmentId, now: Now) -> u32 {
+    let mut seed = [0u8; 36];
+    seed[..8].copy_from_slice(&log.0.to_le_bytes());
+    seed[8..12].copy_from_slice(&segment.0.to_le_bytes());
+    seed[12..20].copy_from_slice(&now.wall.0.to_le_bytes());
+    seed[20..36].copy_from_slice(&now.mono.as_nanos().to_le_bytes());
+    crc(&seed).max(1)
 }

@@ -1,0 +1,716 @@
+//! What a log does when things go well and when they do not, one story each.
+
+#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
+mod model_disk;
+#[allow(unreachable_pub, reason = "shared by the test files")]
+mod rig;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model_disk::{Dice, ModelDisk};
+use rig::{Rig, config, frame};
+use storage_frame::{LeaderEpoch, LogId, Offset};
+use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, Read, ReadError, SegmentId};
+
+fn segment_file(rig: &mut Rig, segment: u32) -> &mut Vec<u8> {
+    rig.disk.files.get_mut(&FileName::Segment(SegmentId(segment))).expect("the segment's file")
+}
+
+#[test]
+fn appended_frames_come_back_from_memory_and_from_disk() {
+    let mut rig = Rig::opened(config());
+    let frames: Vec<_> = (0..50).map(|n| rig.append_durably(3, n, vec![n as u8; 700])).collect();
+    assert_eq!(rig.log.durable_end(), Offset(150));
+    assert_eq!(rig.read_all(4096), frames);
+    rig.drop_cache();
+    assert!(matches!(rig.log.read(Offset(0), Offset(150), 1), Read::Pending(_)));
+    rig.settle();
+    assert_eq!(rig.read_all(4096), frames);
+    rig.crash_and_reopen();
+    assert_eq!(rig.recovered().headers.len(), 50);
+    assert_eq!(rig.read_all(1 << 20), frames);
+}
+
+#[test]
+fn appends_of_one_turn_are_one_write() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 100]);
+    let before = rig.disk.done["write"];
+    for n in 0..20 {
+        rig.append(1, n, vec![2; 100]);
+    }
+    rig.settle();
+    assert_eq!(rig.disk.done["write"], before + 1);
+}
+
+#[test]
+fn empty_log_touches_no_disk() {
+    let mut rig = Rig::opened(config());
+    assert!(rig.recovered.is_none());
+    rig.close();
+    assert!(rig.disk.files.is_empty());
+}
+
+/// Writes sectors of the pending write as `lands` says, then loses power.
+fn tear(rig: &mut Rig, lands: impl Fn(usize) -> bool) {
+    let write = rig.disk.pending().find_map(|op| match op {
+        DiskOp::Write { segment, position, parts } => Some((*segment, *position, parts.concat())),
+        _ => None,
+    });
+    let (segment, position, mut bytes) = write.expect("a write under way");
+    bytes.resize(bytes.len().next_multiple_of(4096), 0);
+    let file = segment_file(rig, segment.0);
+    for (nth, sector) in bytes.chunks(512).enumerate() {
+        if lands(nth) {
+            let at = position as usize + nth * 512;
+            file[at..at + 512].copy_from_slice(sector);
+        }
+    }
+    let files = std::mem::take(&mut rig.disk.files);
+    let spares = std::mem::take(&mut rig.disk.spares);
+    rig.disk = ModelDisk::with(files, spares);
+    rig.reopen();
+}
+
+#[test]
+fn torn_tail_is_cut_at_last_whole_frame() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 960]); // Ends at 4096 + 1024.
+    for n in 0..4 {
+        rig.append(1, n, vec![9; 960]);
+    }
+    rig.turn();
+    // The first two new frames land, the third one loses its second sector, the fourth is all there.
+    tear(&mut rig, |sector| sector != 2 + 2 + 2 + 1);
+    let recovered = rig.recovered();
+    assert_eq!(*rig.log.state(), LogState::Ready);
+    assert_eq!(recovered.headers.len(), 3);
+    assert_eq!(recovered.cut_bytes, 2048);
+    assert_eq!(rig.log.durable_end(), Offset(3));
+    assert!(!recovered.clean);
+}
+
+#[test]
+fn torn_tail_rewrite_keeps_acked_frames() {
+    // Every combination of the 8 sectors of the tail block that holds three acknowledged frames.
+    for landed in 0..256u32 {
+        let mut rig = Rig::opened(config());
+        let acked: Vec<_> = (0..3).map(|n| rig.append_durably(1, n, vec![n as u8; 700])).collect();
+        rig.append(1, 9, vec![9; 900]);
+        rig.turn();
+        tear(&mut rig, |sector| landed & (1 << sector) != 0);
+        assert_eq!(*rig.log.state(), LogState::Ready, "{landed:#b}");
+        assert_eq!(rig.read_all(1 << 20)[..3], acked[..], "{landed:#b}");
+    }
+}
+
+#[test]
+fn residue_of_a_torn_write_does_not_come_back() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 960]);
+    rig.append(1, 1, vec![2; 3 * 1024 - 64]); // Fills the block,
+    rig.append(1, 2, vec![3; 960]); // this one begins the next.
+    rig.turn();
+    tear(&mut rig, |sector| sector != 2); // The first of them loses its head; the second is whole on disk.
+    assert_eq!(rig.log.durable_end(), Offset(1));
+    // The next life writes a frame of the same size: the residue now stands exactly where the next would.
+    let kept = rig.append_durably(1, 5, vec![7; 3 * 1024 - 64]);
+    rig.crash_and_reopen();
+    assert_eq!(rig.log.durable_end(), Offset(2));
+    assert_eq!(rig.read_all(1 << 20)[1], kept);
+}
+
+#[test]
+fn damage_before_the_end_is_reported_not_truncated() {
+    let mut rig = Rig::opened(config());
+    let frames: Vec<_> = (0..10).map(|n| rig.append_durably(1, n, vec![n as u8; 2000])).collect();
+    rig.drop_cache();
+    let at = 4096 + 5 * 2064 + 300;
+    segment_file(&mut rig, 1)[at] ^= 1;
+    rig.crash_and_reopen();
+    assert!(
+        matches!(rig.log.state(), LogState::Damaged { good_end: Offset(5), why } if why.contains("a later write begins")),
+        "{:?}",
+        rig.log.state()
+    );
+    assert_eq!(rig.read_all(1 << 20), frames[..5]);
+    rig.close();
+    segment_file(&mut rig, 1)[at] ^= 1;
+    rig.reopen();
+    assert_eq!(rig.read_all(1 << 20), frames, "nothing was touched");
+}
+
+#[test]
+fn damage_is_found_with_a_head_that_is_gone() {
+    let mut rig = Rig::opened(config());
+    (0..10).for_each(|n| drop(rig.append_durably(1, n, vec![n as u8; 2000])));
+    let at = 4096 + 5 * 2064;
+    segment_file(&mut rig, 1)[at..at + 2064].fill(0);
+    rig.crash_and_reopen();
+    assert!(
+        matches!(rig.log.state(), LogState::Damaged { good_end: Offset(5), .. }),
+        "{:?}",
+        rig.log.state()
+    );
+}
+
+#[test]
+fn damage_on_read_is_told_and_reading_goes_on() {
+    let mut rig = Rig::opened(config());
+    let frames: Vec<_> = (0..10).map(|n| rig.append_durably(1, n, vec![n as u8; 2000])).collect();
+    rig.drop_cache();
+    segment_file(&mut rig, 1)[4096 + 5 * 2064 + 300] ^= 1;
+    assert_eq!(rig.read(Offset(3), Offset(10), 1 << 20).unwrap(), frames[3..5]);
+    assert!(matches!(rig.read(Offset(5), Offset(10), 1 << 20), Err(ReadError::Damaged { .. })));
+    assert_eq!(rig.read(Offset(6), Offset(10), 1 << 20).unwrap(), frames[6..]);
+    rig.append_durably(1, 0, vec![1; 10]);
+}
+
+fn small_segments() -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..config() }
+}
+
+/// 20 segments of some 60 KiB.
+fn fill(rig: &mut Rig) -> Vec<storage_frame::Frame> {
+    (0..200).map(|n| rig.append_durably(2, n * 10, vec![n as u8; 6000])).collect()
+}
+
+fn segment_count(rig: &Rig) -> usize {
+    rig.disk.files.keys().filter(|name| matches!(name, FileName::Segment(_))).count()
+}
+
+#[test]
+fn reads_go_over_segment_boundaries() {
+    let mut rig = Rig::opened(small_segments());
+    let frames = fill(&mut rig);
+    assert!(segment_count(&rig) > 15);
+    rig.drop_cache();
+    assert_eq!(rig.read_all(10_000), frames);
+    rig.close_and_reopen();
+    assert!(rig.recovered().headers.len() == 200, "no app state was given: all headers are told");
+    assert_eq!(rig.read_all(1 << 20), frames);
+}
+
+#[test]
+fn retention_by_bytes_takes_whole_sealed_segments() {
+    let mut rig = Rig::opened(LogConfig { retention_bytes: Some(200 << 10), ..small_segments() });
+    let frames = fill(&mut rig);
+    rig.tick_and_settle(Duration::from_secs(1));
+    assert!(rig.has(|event| *event == LogEvent::Trimmed));
+    assert!(
+        rig.log.disk_bytes() < 300 << 10 && rig.log.disk_bytes() >= 200 << 10,
+        "{}",
+        rig.log.disk_bytes()
+    );
+    let start = rig.log.start();
+    assert!(start > Offset(0));
+    rig.drop_cache();
+    assert_eq!(rig.read_all(1 << 20), frames[(start.0 / 2) as usize..]);
+    rig.crash_and_reopen();
+    assert_eq!(rig.log.start(), start);
+    assert!(segment_count(&rig) <= 6);
+}
+
+#[test]
+fn active_segment_is_never_retired() {
+    let mut rig = Rig::opened(LogConfig {
+        retention_bytes: Some(0),
+        retention_age: Some(Duration::ZERO),
+        ..small_segments()
+    });
+    let last = fill(&mut rig).pop().unwrap();
+    for _ in 0..5 {
+        rig.tick_and_settle(Duration::from_secs(3600));
+    }
+    rig.drop_cache();
+    assert!(rig.log.start() < rig.log.durable_end(), "the active segment stays");
+    let frames = rig.read_all(1 << 20);
+    assert_eq!(*frames.last().unwrap(), last);
+    rig.append_durably(1, 0, vec![1; 10]);
+}
+
+#[test]
+fn old_active_segment_is_rolled_and_ages_out() {
+    let mut rig = Rig::opened(LogConfig {
+        segment_age_max: Duration::from_secs(60),
+        retention_age: Some(Duration::from_secs(600)),
+        ..config()
+    });
+    let wall = rig.now.wall.0;
+    rig.append_durably(1, wall, vec![1; 100]);
+    rig.tick_and_settle(Duration::from_secs(61));
+    assert_eq!(rig.log.start(), Offset(0));
+    rig.tick_and_settle(Duration::from_secs(600));
+    rig.settle();
+    assert_eq!(rig.log.start(), Offset(1), "rolled after a minute, gone after ten more");
+    assert_eq!(segment_count(&rig), 0, "and the new active one has no file yet");
+    rig.crash_and_reopen();
+    assert_eq!((rig.log.start(), rig.log.durable_end()), (Offset(1), Offset(1)));
+    rig.append_durably(1, wall, vec![1; 100]);
+    rig.crash_and_reopen();
+    assert_eq!((rig.log.start(), rig.log.durable_end()), (Offset(1), Offset(2)));
+}
+
+#[test]
+fn deleted_records_stay_deleted() {
+    let mut rig = Rig::opened(small_segments());
+    let frames = fill(&mut rig);
+    rig.log.delete_before(Offset(123));
+    assert_eq!(rig.log.start(), Offset(123));
+    rig.settle();
+    assert!(rig.has(|event| *event == LogEvent::Trimmed));
+    rig.crash_and_reopen();
+    assert_eq!(rig.log.start(), Offset(123));
+    assert_eq!(rig.read_all(1 << 20), frames[61..]);
+    rig.log.delete_before(Offset(400));
+    rig.settle();
+    rig.crash_and_reopen();
+    assert_eq!((rig.log.start(), rig.log.durable_end()), (Offset(400), Offset(400)));
+}
+
+#[test]
+fn pending_read_of_what_is_deleted_ends_trimmed() {
+    let mut rig = Rig::opened(small_segments());
+    fill(&mut rig);
+    rig.drop_cache();
+    let Read::Pending(id) = rig.log.read(Offset(0), Offset(400), 1000) else { panic!("from memory?") };
+    rig.turn();
+    rig.log.delete_before(Offset(300));
+    // The read's file must not go away under it: the model disk would panic.
+    rig.settle();
+    let is_answer = |event: &LogEvent| matches!(event, LogEvent::Read(of, _) if *of == id);
+    assert!(rig.has(is_answer));
+    assert_eq!(rig.log.start(), Offset(300));
+}
+
+#[test]
+fn recycled_segment_never_yields_a_former_frame() {
+    let mut rig = Rig::opened(small_segments());
+    fill(&mut rig);
+    rig.log.delete_before(Offset(400));
+    rig.settle();
+    assert_eq!(rig.disk.spares.len(), 4);
+    rig.close();
+    let spares = std::mem::take(&mut rig.disk.spares);
+    // Another log gets the files. Its frames have the same sizes, offsets and epochs as the former ones had.
+    let disk = ModelDisk::with(Default::default(), spares);
+    let mut other = Rig::on(disk, LogId(8), small_segments(), 1);
+    other.settle();
+    let mut written = Vec::new();
+    for n in 0..25 {
+        written.push(other.append_durably(2, n, vec![0xee; 6000]));
+        other.crash_and_reopen();
+        assert_eq!(*other.log.state(), LogState::Ready);
+        assert_eq!(other.log.durable_end(), written.last().unwrap().header().end_offset());
+        assert_eq!(other.read_all(1 << 20), written);
+    }
+    assert!(other.disk.spares.len() < 4, "spares were used");
+}
+
+#[test]
+fn spare_with_an_unreadable_header_is_not_recycled() {
+    let spares = vec![vec![0xaa; 64 << 10], vec![0; 64 << 10], vec![1; 100]];
+    let disk = ModelDisk::with(Default::default(), spares);
+    let mut rig = Rig::on(disk, LogId(8), small_segments(), 1);
+    rig.settle();
+    rig.append_durably(1, 0, vec![1; 100]);
+    assert!(rig.disk.spares.is_empty());
+    assert!(rig.has(|event| matches!(event, LogEvent::Note(what) if what.contains("not recycled"))));
+    rig.crash_and_reopen();
+    assert_eq!(rig.log.durable_end(), Offset(1));
+}
+
+#[test]
+fn clean_close_needs_no_scan() {
+    let mut rig = Rig::opened(small_segments());
+    let frames = fill(&mut rig);
+    rig.log.set_app_state(Offset(400), Bytes::from_static(b"state"));
+    rig.close_and_reopen();
+    let recovered = rig.recovered();
+    assert!(recovered.clean);
+    assert_eq!(recovered.app_state.as_deref(), Some(b"state".as_slice()));
+    assert_eq!((recovered.app_state_end, recovered.headers.len()), (Offset(400), 0));
+    assert_eq!(rig.read_all(1 << 20), frames);
+    let reads = rig.disk.done.clone();
+    rig.close_and_reopen();
+    assert!(rig.recovered().clean);
+    assert_eq!(rig.disk.done["read"], reads["read"] + 1, "one block");
+    assert_eq!(rig.disk.done["checkpoint"], reads["checkpoint"], "the marker still holds");
+}
+
+#[test]
+fn clean_marker_of_an_earlier_life_is_not_believed() {
+    for payload_bytes in [10, 960, 4032, 9000] {
+        let mut rig = Rig::opened(config());
+        rig.append_durably(1, 0, vec![1; payload_bytes]);
+        rig.log.set_app_state(Offset(1), Bytes::new());
+        rig.close_and_reopen();
+        assert!(rig.recovered().clean);
+        let acked = rig.append_durably(1, 0, vec![2; 100]);
+        rig.crash_and_reopen();
+        let recovered = rig.recovered();
+        assert!(!recovered.clean);
+        assert_eq!(recovered.headers.len(), 1);
+        assert_eq!(rig.read_all(1 << 20)[1], acked);
+    }
+}
+
+#[test]
+fn damage_behind_an_old_clean_marker_is_reported() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 100]);
+    rig.log.set_app_state(Offset(1), Bytes::new());
+    rig.close_and_reopen();
+    rig.append_durably(1, 0, vec![2; 100]);
+    rig.append_durably(1, 0, vec![3; 100]);
+    segment_file(&mut rig, 1)[4096 + 176 + 80] ^= 4;
+    rig.crash_and_reopen();
+    assert!(
+        matches!(rig.log.state(), LogState::Damaged { good_end: Offset(1), .. }),
+        "{:?}",
+        rig.log.state()
+    );
+}
+
+#[test]
+fn log_that_lost_its_end_is_damaged() {
+    let mut rig = Rig::opened(config());
+    (0..10).for_each(|n| drop(rig.append_durably(1, n, vec![n as u8; 2000])));
+    rig.log.set_app_state(Offset(10), Bytes::new());
+    rig.close();
+    segment_file(&mut rig, 1).truncate(8192);
+    rig.reopen();
+    assert!(matches!(rig.log.state(), LogState::Damaged { .. }), "{:?}", rig.log.state());
+    rig.close();
+    rig.disk.files.remove(&FileName::Segment(SegmentId(1)));
+    rig.reopen();
+    assert!(matches!(rig.log.state(), LogState::Damaged { .. }), "{:?}", rig.log.state());
+}
+
+#[test]
+fn missing_segment_in_the_middle_is_damage() {
+    let mut rig = Rig::opened(small_segments());
+    let frames = fill(&mut rig);
+    rig.close();
+    rig.disk.files.remove(&FileName::Segment(SegmentId(3)));
+    rig.reopen();
+    let LogState::Damaged { good_end, .. } = *rig.log.state() else { panic!("{:?}", rig.log.state()) };
+    let readable = rig.read_all(1 << 20);
+    assert!(!readable.is_empty());
+    assert_eq!(readable[..], frames[..readable.len()]);
+    assert_eq!(good_end, readable.last().unwrap().header().end_offset());
+    // The same without the checkpoint to tell.
+    rig.close();
+    rig.disk.files.remove(&FileName::Checkpoint);
+    rig.reopen();
+    assert!(matches!(rig.log.state(), LogState::Damaged { good_end: found, .. } if *found == good_end));
+}
+
+#[test]
+fn lost_or_damaged_checkpoint_costs_a_scan_and_nothing_else() {
+    for is_lost in [true, false] {
+        let mut rig = Rig::opened(small_segments());
+        let frames = fill(&mut rig);
+        rig.close();
+        if is_lost {
+            rig.disk.files.remove(&FileName::Checkpoint);
+        } else {
+            rig.disk.files.get_mut(&FileName::Checkpoint).unwrap()[50] ^= 1;
+        }
+        rig.reopen();
+        assert_eq!(*rig.log.state(), LogState::Ready);
+        assert_eq!(rig.read_all(1 << 20), frames);
+    }
+}
+
+#[test]
+fn newer_format_is_refused_and_untouched() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 100]);
+    rig.close();
+    rig.disk.files.get_mut(&FileName::Checkpoint).unwrap()[8] = 9;
+    let before = rig.disk.files.clone();
+    rig.reopen();
+    assert!(matches!(rig.log.state(), LogState::Failed { why } if why.contains("format version 9")));
+    assert!(rig.has(|event| *event == LogEvent::Failed));
+    rig.close();
+    assert_eq!(rig.disk.files, before);
+}
+
+#[test]
+fn app_state_and_the_headers_behind_it_come_back() {
+    let mut rig = Rig::opened(small_segments());
+    for n in 0..30 {
+        rig.append_durably(2, n, vec![1; 6000]);
+        rig.tick_and_settle(Duration::from_millis(500));
+        if rig.log.wants_app_state() {
+            let end = rig.log.staged_end();
+            rig.log.set_app_state(end, Bytes::from(end.0.to_string()));
+            rig.settle();
+            assert!(!rig.log.wants_app_state());
+        }
+    }
+    rig.crash_and_reopen();
+    let recovered = rig.recovered();
+    let end = recovered.app_state_end;
+    assert!(end > Offset(0));
+    assert_eq!(recovered.app_state.unwrap(), end.0.to_string());
+    let ends: Vec<_> = recovered.headers.iter().map(|header| header.base_offset.0).collect();
+    assert_eq!(ends, (end.0..60).step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn close_asks_for_the_state_and_writes_it() {
+    let mut rig = Rig::opened(config());
+    rig.append(1, 0, vec![1; 100]);
+    rig.log.close();
+    assert!(rig.log.wants_app_state());
+    rig.log.set_app_state(Offset(1), Bytes::from_static(b"x"));
+    assert!(!rig.log.wants_app_state());
+    rig.settle();
+    rig.tick(Duration::ZERO);
+    assert_eq!(*rig.log.state(), LogState::Closed);
+    rig.reopen();
+    assert!(rig.recovered().clean);
+}
+
+#[test]
+fn first_frame_at_or_after_a_timestamp_is_found() {
+    for segment_bytes in [64 << 10, 4 << 20] {
+        let mut rig = Rig::opened(LogConfig { segment_bytes, ..config() });
+        let frames = fill(&mut rig);
+        for is_cached in [true, false] {
+            if !is_cached {
+                rig.drop_cache();
+            }
+            for at in [-5, 0, 1, 10, 995, 1000, 1989, 1990] {
+                let expected = frames.iter().find(|frame| frame.header().max_timestamp.0 >= at);
+                let found = rig.find(at, Offset(400)).unwrap();
+                assert_eq!(found, expected.map(|frame| *frame.header()), "at {at}");
+            }
+            assert_eq!(rig.find(1991, Offset(400)).unwrap(), None);
+            assert_eq!(rig.find(1000, Offset(100)).unwrap(), None, "above the limit");
+        }
+    }
+}
+
+#[test]
+fn index_is_rebuilt_when_lost_or_wrong() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 512 << 10, ..config() });
+    let frames = fill(&mut rig);
+    rig.close();
+    let index = FileName::Index(SegmentId(1));
+    assert!(rig.disk.files.contains_key(&index));
+    for harm in 0..3 {
+        match harm {
+            0 => drop(rig.disk.files.remove(&index)),
+            1 => rig.disk.files.get_mut(&index).unwrap()[70] ^= 1,
+            // Another segment's, with a good checksum.
+            _ => drop(rig.disk.files.insert(index, rig.disk.files[&FileName::Index(SegmentId(2))].clone())),
+        }
+        rig.reopen();
+        for nth in [0, 40, 63, 10, 120, 199] {
+            let from = frames[nth].header().base_offset.plus(1);
+            assert_eq!(rig.read(from, Offset(400), 1).unwrap(), frames[nth..=nth]);
+        }
+        assert_eq!(rig.find(300, Offset(400)).unwrap(), Some(*frames[30].header()));
+        rig.read_all(100_000);
+        rig.close();
+    }
+}
+
+#[test]
+fn full_disk_keeps_frames_staged_and_recovers_by_itself() {
+    let mut rig = Rig::opened(small_segments());
+    rig.disk.is_full = true;
+    let frame = rig.append(1, 0, vec![1; 5000]);
+    rig.settle();
+    assert!(rig.log.out_of_space());
+    assert_eq!(*rig.log.state(), LogState::Ready);
+    for _ in 0..5 {
+        rig.tick_and_settle(Duration::from_secs(1));
+        assert!(rig.log.out_of_space());
+    }
+    assert_eq!(rig.read(Offset(0), Offset(1), 1).unwrap(), [frame], "staged frames are readable");
+    rig.disk.is_full = false;
+    rig.tick_and_settle(Duration::from_secs(1));
+    assert!(!rig.log.out_of_space());
+    assert_eq!(rig.log.durable_end(), Offset(1));
+}
+
+#[test]
+fn full_disk_does_not_keep_a_log_from_closing() {
+    let mut rig = Rig::opened(small_segments());
+    let kept = rig.append_durably(1, 0, vec![1; 5000]);
+    rig.disk.is_full = true;
+    rig.append(1, 0, vec![2; 500_000]);
+    rig.log.close();
+    for _ in 0..3 {
+        rig.tick_and_settle(Duration::from_secs(1));
+    }
+    assert_eq!(*rig.log.state(), LogState::Closed);
+    rig.disk.is_full = false;
+    rig.reopen();
+    assert_eq!(rig.read_all(1), [kept]);
+}
+
+#[test]
+fn failed_write_is_never_tried_again() {
+    let mut rig = Rig::opened(config());
+    let kept = rig.append_durably(1, 0, vec![1; 100]);
+    rig.disk.is_broken = true;
+    rig.append(1, 0, vec![2; 100]);
+    rig.settle();
+    assert!(matches!(rig.log.state(), LogState::Failed { .. }));
+    assert!(rig.has(|event| *event == LogEvent::Failed));
+    assert_eq!(rig.log.durable_end(), Offset(1));
+    rig.disk.is_broken = false;
+    let writes = rig.disk.done["write"];
+    rig.tick_and_settle(Duration::from_secs(60));
+    assert_eq!(rig.disk.done["write"], writes);
+    rig.drop_cache();
+    assert_eq!(rig.read(Offset(0), Offset(1), 1).unwrap(), [kept], "what was durable stays readable");
+    rig.close();
+}
+
+#[test]
+fn write_back_is_held_until_the_delay_or_the_bound() {
+    let delay = Duration::from_millis(100);
+    let mut rig = Rig::opened(LogConfig { write_back_delay: Some(delay), ..config() });
+    rig.append(1, 0, vec![1; 100]);
+    rig.settle();
+    rig.tick_and_settle(Duration::from_millis(99));
+    assert_eq!(rig.log.durable_end(), Offset(0));
+    rig.tick_and_settle(Duration::from_millis(1));
+    assert_eq!(rig.log.durable_end(), Offset(1));
+    for _ in 0..11 {
+        rig.append(1, 0, vec![1; 100_000]);
+    }
+    rig.settle();
+    assert!(rig.log.durable_end() > Offset(1), "more than a write's worth is not held");
+    rig.append(1, 0, vec![1; 100]);
+    rig.close_and_reopen();
+    assert_eq!(rig.log.durable_end(), Offset(13));
+}
+
+#[test]
+fn frame_larger_than_a_segment_gets_one_of_its_own() {
+    let mut rig = Rig::opened(small_segments());
+    rig.append_durably(1, 0, vec![1; 100]);
+    let large = rig.append_durably(1, 0, vec![2; 3 << 20]);
+    let after = rig.append_durably(1, 0, vec![3; 100]);
+    rig.drop_cache();
+    assert_eq!(rig.read(Offset(1), Offset(3), 1).unwrap(), [large.clone()]);
+    rig.crash_and_reopen();
+    assert_eq!(rig.read_all(1)[1..], [large, after]);
+}
+
+#[test]
+fn removed_log_leaves_nothing_and_its_reads_end() {
+    let mut rig = Rig::opened(small_segments());
+    fill(&mut rig);
+    rig.drop_cache();
+    let Read::Pending(id) = rig.log.read(Offset(0), Offset(400), 1000) else { panic!("from memory?") };
+    rig.append(1, 0, vec![1; 100]);
+    rig.turn();
+    rig.log.remove();
+    rig.settle();
+    rig.tick(Duration::ZERO);
+    assert_eq!(*rig.log.state(), LogState::Closed);
+    assert!(rig.has(|event| *event == LogEvent::Read(id, Err(ReadError::Trimmed))));
+    assert!(rig.disk.files.is_empty());
+}
+
+#[test]
+fn log_may_be_closed_or_removed_while_it_opens() {
+    for is_removed in [true, false] {
+        let mut rig = Rig::opened(small_segments());
+        fill(&mut rig);
+        rig.close();
+        rig.log = storage_log::Log::open(rig.id, "test/0", rig.config.clone(), rig.now);
+        rig.turn();
+        if is_removed {
+            rig.log.remove()
+        } else {
+            rig.log.close()
+        }
+        rig.settle();
+        rig.tick(Duration::ZERO);
+        assert_eq!(*rig.log.state(), LogState::Closed);
+        assert_eq!(rig.disk.files.is_empty(), is_removed);
+    }
+}
+
+#[test]
+fn idle_log_gives_its_memory_back_and_goes_on() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 64 << 20, ..config() });
+    let mut frames = Vec::new();
+    for n in 0..60 {
+        frames.push(rig.append_durably(1, n, vec![n as u8; 100_000]));
+    }
+    assert!(rig.log.memory_bytes() > 3 << 20);
+    rig.tick_and_settle(Duration::from_secs(6));
+    assert_eq!(rig.log.memory_bytes(), 0);
+    assert!(rig.disk.files.contains_key(&FileName::Index(SegmentId(1))), "the index is on disk meanwhile");
+    for n in 0..60 {
+        frames.push(rig.append_durably(1, n, vec![n as u8; 100_000]));
+    }
+    rig.drop_cache();
+    for nth in [3, 59, 60, 100] {
+        assert_eq!(rig.read(Offset(nth), Offset(120), 1).unwrap(), frames[nth as usize..=nth as usize]);
+    }
+    rig.tick_and_settle(Duration::from_secs(6));
+    rig.close_and_reopen();
+    assert_eq!(rig.read_all(1 << 20), frames);
+}
+
+#[test]
+fn tail_that_reads_back_wrong_is_not_written_again() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 100]);
+    rig.tick_and_settle(Duration::from_secs(6));
+    segment_file(&mut rig, 1)[4096 + 100] ^= 1;
+    rig.append(1, 0, vec![1; 100]);
+    rig.settle();
+    assert!(matches!(rig.log.state(), LogState::Failed { .. }));
+    assert_eq!(rig.disk.done["write"], 1);
+}
+
+#[test]
+fn zeros_run_ahead_so_that_writes_rarely_wait() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 64 << 20, ..config() });
+    rig.append_durably(1, 0, vec![1; 100]);
+    let mut waited = 0;
+    for n in 0..500 {
+        rig.append(1, n, vec![1; 16 << 10]);
+        rig.turn();
+        let is_writing = rig.disk.pending().any(|op| matches!(op, DiskOp::Write { .. }));
+        waited += u32::from(!is_writing);
+        rig.settle();
+    }
+    assert_eq!(waited, 0);
+    assert!(rig.disk.done["zero"] < 15);
+}
+
+#[test]
+#[should_panic(expected = "contiguous")]
+fn frame_at_the_wrong_offset_is_refused() {
+    let mut rig = Rig::opened(config());
+    let wrong = frame(Offset(5), LeaderEpoch(1), 1, 0, vec![]);
+    rig.log.append(rig.now, wrong);
+}
+
+#[test]
+#[should_panic(expected = "epochs never fall")]
+fn frame_of_an_older_epoch_is_refused() {
+    let mut rig = Rig::opened(config());
+    rig.append(1, 0, vec![]);
+    let wrong = frame(Offset(1), LeaderEpoch(0), 1, 0, vec![]);
+    rig.log.append(rig.now, wrong);
+}
+
+#[test]
+fn dice_are_the_same_for_the_same_seed() {
+    assert_eq!(Dice(3).roll(), Dice(3).roll());
+}
