@@ -34,6 +34,8 @@ pub(crate) const STREAMS_MAX: u32 = 1024;
 pub(crate) const STREAM_PRODUCES_MAX: usize = 256;
 /// Their bytes, unless one message alone is larger.
 pub(crate) const STREAM_PRODUCE_BYTES_MAX: usize = 8 << 20;
+/// Answers of one produce stream that the client has not taken.
+pub(crate) const STREAM_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Requests of one connection not yet answered, of all kinds.
 pub(crate) const CONNECTION_REQUESTS_MAX: usize = 4096;
 /// Their bytes, unless one message alone is larger.

@@ -32,7 +32,8 @@ use storage_frame::{BatchView, Codec, Encoding, Frame, Offset};
 use crate::config::{
     CONNECTION_PARTIAL_BYTES_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
     CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_CROWDED, PUSH_BYTES_DEFAULT,
-    SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT, STREAM_PRODUCE_BYTES_MAX, STREAM_PRODUCES_MAX,
+    SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT, STREAM_ANSWER_BYTES_MAX, STREAM_PRODUCE_BYTES_MAX,
+    STREAM_PRODUCES_MAX,
 };
 use crate::server::{Ask, Desk};
 use crate::slots::Slot;
@@ -106,7 +107,10 @@ pub(crate) struct Stream {
     /// While a message, or what the stream is for, is incomplete and the client's turn.
     deadline: Option<Instant>,
     deadline_from_bytes: u64,
+    /// Answers to produces, gathered so that one turn's are one chunk; they follow `out`.
+    answers: Vec<u8>,
     out: VecDeque<Bytes>,
+    /// Of both.
     out_bytes: usize,
     finish_when_sent: bool,
 }
@@ -138,11 +142,8 @@ struct Pending {
 }
 
 enum Answer {
-    Awaited {
-        key: u64,
-    },
-    /// Empty for acks=none.
-    Given(Bytes),
+    Awaited { key: u64 },
+    Given(Result<Produced, ProduceError>),
 }
 
 struct ReadWork {
@@ -185,6 +186,7 @@ impl Stream {
             partial_bytes: 0,
             deadline: None,
             deadline_from_bytes: 0,
+            answers: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
             finish_when_sent: false,
@@ -223,8 +225,9 @@ impl Stream {
     fn takes_messages(&self, around: &Around<'_>) -> Result<(), Stop> {
         match &self.work {
             Work::Produce(work) => {
-                if work.pending.len() + self.out.len() >= STREAM_PRODUCES_MAX
+                if work.pending.len() >= STREAM_PRODUCES_MAX
                     || work.pending_bytes >= STREAM_PRODUCE_BYTES_MAX
+                    || self.out_bytes >= STREAM_ANSWER_BYTES_MAX
                 {
                     return Err(Stop::Full { held: false });
                 }
@@ -406,7 +409,7 @@ impl Stream {
             }
             Err(why) => {
                 around.desk.counters.client_error("bad_frame");
-                Answer::Given(answer_produce(correlation, acks, &Err(ProduceError::Invalid { why })))
+                Answer::Given(Err(ProduceError::Invalid { why }))
             }
         };
         work.pending_bytes += bytes;
@@ -417,17 +420,25 @@ impl Stream {
     /// Moves the answers that are next in order to the send queue, and the last words after the last of them.
     fn send_answers(&mut self, around: &mut Around<'_>) {
         while let Work::Produce(work) = &mut self.work {
-            match work.pending.front_mut() {
-                Some(Pending { state: Answer::Given(answer), bytes, .. }) => {
-                    let answer = std::mem::take(answer);
-                    work.pending_bytes -= *bytes;
+            match work.pending.front() {
+                Some(Pending { state: Answer::Awaited { .. }, .. }) => return,
+                Some(Pending { state: Answer::Given(result), correlation, acks, bytes }) => {
+                    let before = self.answers.len();
+                    match acks {
+                        Acks::None => {}
+                        Acks::Leader | Acks::All => {
+                            let answers = std::mem::take(&mut self.answers);
+                            self.answers = encode::produced_onto(answers, *correlation, result);
+                        }
+                    }
+                    work.pending_bytes -= bytes;
                     work.first_sequence += 1;
                     work.pending.pop_front();
-                    if !answer.is_empty() {
-                        self.send(around, answer);
+                    let answer_bytes = self.answers.len() - before;
+                    if answer_bytes > 0 {
+                        self.count_out(around, answer_bytes);
                     }
                 }
-                Some(Pending { state: Answer::Awaited { .. }, .. }) => return,
                 None if work.is_ending => {
                     let last_words = work.last_words.take();
                     self.work = Work::Over;
@@ -491,7 +502,7 @@ impl Stream {
                     usize::try_from(sequence - work.first_sequence).expect("at most STREAM_PRODUCES_MAX");
                 let pending = &mut work.pending[index];
                 around.budget.request_bytes -= pending.bytes;
-                pending.state = Answer::Given(answer_produce(pending.correlation, pending.acks, &result));
+                pending.state = Answer::Given(result);
                 self.send_answers(around);
             }
             (Work::Read(work), Response::Fetch(result)) => {
@@ -546,6 +557,7 @@ impl Stream {
 
     fn send(&mut self, around: &mut Around<'_>, message: Bytes) {
         let bytes = message.len();
+        self.queue_answers();
         self.out.push_back(message);
         self.count_out(around, bytes);
     }
@@ -556,11 +568,18 @@ impl Stream {
         around.desk.counters.messages_out += 1;
     }
 
+    fn queue_answers(&mut self) {
+        if !self.answers.is_empty() {
+            self.out.push_back(std::mem::take(&mut self.answers).into());
+        }
+    }
+
     /// Hands to QUIC what it takes.
     fn flush(&mut self, quic: &mut Connection, around: &mut Around<'_>) {
         if !self.sends {
             return;
         }
+        self.queue_answers();
         let mut sender = quic.send_stream(around.id);
         while !self.out.is_empty() {
             let (chunks, _) = self.out.as_mut_slices();
@@ -680,6 +699,7 @@ impl Stream {
 
     fn drop_unsent(&mut self, around: &mut Around<'_>) {
         self.out.clear();
+        self.answers.clear();
         around.budget.unsent_bytes -= std::mem::take(&mut self.out_bytes);
     }
 }
@@ -692,14 +712,6 @@ impl ReadWork {
 
 fn number(code: Code) -> VarInt {
     VarInt::from_u32(code.number().into())
-}
-
-/// Empty when the client wants no answer.
-fn answer_produce(correlation: u64, acks: Acks, result: &Result<Produced, ProduceError>) -> Bytes {
-    match acks {
-        Acks::None => Bytes::new(),
-        Acks::Leader | Acks::All => encode::produced(correlation, result),
-    }
 }
 
 /// What a producer may send; what only brokers may say in a frame is taken out or refused.

@@ -1,8 +1,8 @@
 //! Values to bytes.
 //!
 //! Messages without bulk are one `Bytes`. Messages with frames are a list of chunks for vectored writing:
-//! what is made here (message header, meta, frame headers, padding) lies in one allocation cut into chunks
-//! around the payloads, which are the frames' own `Bytes`.
+//! what is made here (message header, meta, frame headers, padding, small payloads) lies in one allocation cut
+//! into chunks around the larger payloads, which are the frames' own `Bytes`.
 
 use bytes::Bytes;
 use engine_api::{Acks, FetchError, Fetched, PartitionId, ProduceError, Produced, Request, Response};
@@ -16,8 +16,10 @@ use crate::header::{Kind, MESSAGE_HEADER_BYTES, MessageHeader};
 use crate::message::{OpenRead, ReadOpened};
 use crate::mirror::{FramesRaw, RefusedRaw, Wire};
 
-/// Payloads up to this size are copied beside their header: cheaper than a chunk of their own.
-const COPY_BYTES_MAX: usize = 256;
+/// Payloads up to this size are copied beside their header. QUIC's send buffer looks for each packet's bytes
+/// chunk by chunk from its oldest unacknowledged one, so thousands of small chunks in flight cost far more
+/// than copying them into a large one (0.1 CPU seconds a GB).
+const COPY_BYTES_MAX: usize = 16 << 10;
 /// Room for most messages without bulk.
 const SMALL_BYTES: usize = 128;
 /// Of a message with bulk: header and meta.
@@ -29,7 +31,7 @@ pub fn open_produce(partition: &PartitionId) -> Bytes {
     whole(Kind::OpenProduce, 0, partition)
 }
 
-/// Appends one `Produce` message to `out`; the frame's payload is shared.
+/// Appends one `Produce` message to `out`; a payload that is not small is shared.
 pub fn produce(correlation: u64, acks: Acks, frame: &Frame, out: &mut Vec<Bytes>) {
     with_frames(Kind::Produce, correlation, &acks.to_raw(), std::slice::from_ref(frame), out);
 }
@@ -62,9 +64,15 @@ pub fn request(correlation: u64, request: &Request) -> Bytes {
 /// The answer to a `Produce`.
 #[must_use]
 pub fn produced(correlation: u64, result: &Result<Produced, ProduceError>) -> Bytes {
+    produced_onto(Vec::with_capacity(SMALL_BYTES), correlation, result).into()
+}
+
+/// As [`produced`], behind the messages that `out` holds already.
+#[must_use]
+pub fn produced_onto(out: Vec<u8>, correlation: u64, result: &Result<Produced, ProduceError>) -> Vec<u8> {
     match result {
-        Ok(produced) => whole(Kind::Produced, correlation, produced),
-        Err(error) => whole(Kind::ProduceFailed, correlation, error),
+        Ok(produced) => whole_onto(out, Kind::Produced, correlation, produced),
+        Err(error) => whole_onto(out, Kind::ProduceFailed, correlation, error),
     }
 }
 
@@ -79,7 +87,7 @@ pub fn read_failed(correlation: u64, error: &FetchError) -> Bytes {
     whole(Kind::ReadFailed, correlation, error)
 }
 
-/// Appends one push to `out`; payloads are shared. Returns its bytes.
+/// Appends one push to `out`; payloads that are not small are shared. Returns its bytes.
 ///
 /// # Panics
 /// When the frames are 4 GiB or more together.
@@ -126,7 +134,7 @@ pub fn refused(correlation: u64, refusal: &Refusal) -> Bytes {
         cause: refusal.cause.to_raw(),
         remedy: refusal.remedy.to_raw(),
     };
-    let mut out = archived(SMALL_BYTES, &raw);
+    let mut out = archived_onto(Vec::with_capacity(SMALL_BYTES), &raw);
     put_header(&mut out, Kind::Refused, correlation, 0, 0);
     out.into()
 }
@@ -136,9 +144,18 @@ where
     T: Wire,
     T::Raw: for<'a> rkyv::Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, Panic>>,
 {
-    let mut out = archived(SMALL_BYTES, &value.to_raw());
-    put_header(&mut out, kind, correlation, 0, 0);
-    out.into()
+    whole_onto(Vec::with_capacity(SMALL_BYTES), kind, correlation, value).into()
+}
+
+fn whole_onto<T>(out: Vec<u8>, kind: Kind, correlation: u64, value: &T) -> Vec<u8>
+where
+    T: Wire,
+    T::Raw: for<'a> rkyv::Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, Panic>>,
+{
+    let start = out.len();
+    let mut out = archived_onto(out, &value.to_raw());
+    put_header(&mut out[start..], kind, correlation, 0, 0);
+    out
 }
 
 fn empty(kind: Kind, correlation: u64) -> Bytes {
@@ -147,13 +164,12 @@ fn empty(kind: Kind, correlation: u64) -> Bytes {
     out.into()
 }
 
-/// Room for the header, then `raw`.
-fn archived<R>(capacity: usize, raw: &R) -> Vec<u8>
+/// Appends room for the header, then `raw`.
+fn archived_onto<R>(mut out: Vec<u8>, raw: &R) -> Vec<u8>
 where
     R: for<'a> rkyv::Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, Panic>>,
 {
-    let mut out = Vec::with_capacity(capacity);
-    out.resize(MESSAGE_HEADER_BYTES, 0);
+    out.resize(out.len() + MESSAGE_HEADER_BYTES, 0);
     to_bytes_in(raw, out).unwrap_or_else(|never: Panic| match never {})
 }
 
@@ -176,7 +192,7 @@ where
     let copied_bytes: usize = frames.iter().filter(|f| is_copied(f)).map(|f| f.payload().len()).sum();
     // Per frame its header and at most 15 bytes of padding; one allocation for all of them.
     let capacity = FRONT_BYTES + frames.len() * (HEADER_BYTES + 16) + copied_bytes;
-    let mut own = archived(capacity, meta);
+    let mut own = archived_onto(Vec::with_capacity(capacity), meta);
     let meta_bytes = own.len() - MESSAGE_HEADER_BYTES;
     let bulk_bytes: usize = frames.iter().map(|f| f.header().frame_bytes()).sum();
     put_header(&mut own, kind, correlation, meta_bytes, bulk_bytes);

@@ -243,16 +243,18 @@ fn response() -> impl Strategy<Value = Response> {
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    (1usize..4, 0usize..700, any::<u64>()).prop_map(|(records, value_bytes, base)| {
-        let mut batch = BatchBuilder::new();
-        for record in 0..records {
-            let value = vec![record as u8; value_bytes];
-            batch.push(TimestampMs(5), None, Some(&value), []).expect("room for a few records");
-        }
-        let mut frame = batch.seal(None);
-        frame.assign(Offset(base >> 1), LeaderEpoch(3));
-        frame
-    })
+    (1usize..4, prop_oneof![0usize..700, 5_000usize..20_000], any::<u64>()).prop_map(
+        |(records, value_bytes, base)| {
+            let mut batch = BatchBuilder::new();
+            for record in 0..records {
+                let value = vec![record as u8; value_bytes];
+                batch.push(TimestampMs(5), None, Some(&value), []).expect("room for a few records");
+            }
+            let mut frame = batch.seal(None);
+            frame.assign(Offset(base >> 1), LeaderEpoch(3));
+            frame
+        },
+    )
 }
 
 /// All messages in `bytes`, fed in chunks cut as `cuts` say.
@@ -490,7 +492,7 @@ fn messages_go_one_way() {
 #[test]
 fn large_payloads_are_shared_not_copied() {
     let mut batch = BatchBuilder::new();
-    batch.push(TimestampMs(0), None, Some(&[7; 5000]), []).expect("room");
+    batch.push(TimestampMs(0), None, Some(&[7; 50_000]), []).expect("room");
     let frame = batch.seal(None);
     let mut chunks = Vec::new();
     encode::produce(1, Acks::All, &frame, &mut chunks);
