@@ -168,9 +168,12 @@ impl Opening {
             *self.known_ends.last_mut().expect("a checkpoint lists a segment") = None;
         }
         self.check_listed_files();
+        // What lies before the checkpoint's first segment has been retired.
+        let first = self.segments.first().map_or(SegmentId(0), |segment| segment.id);
         let begun_last =
             self.segments.iter().rev().find(|segment| segment.is_begun()).map(|segment| segment.id);
-        let unread = self.files.keys().rev().copied().take_while(|id| Some(*id) > begun_last).collect();
+        let is_unread = |id: &SegmentId| *id >= first && Some(*id) > begun_last;
+        let unread = self.files.keys().rev().copied().take_while(is_unread).collect();
         self.next_header(Vec::new(), unread)
     }
 
@@ -189,8 +192,8 @@ impl Opening {
     ) -> Next {
         let segment = unread.pop().expect("the one that was asked for");
         let block = match result {
-            // An empty file was made and never written.
-            Ok(DiskReply::Bytes(block)) if block.is_empty() => FirstBlock::Zeros,
+            // Writes only go where room is: a file without a whole block was made and never written.
+            Ok(DiskReply::Bytes(block)) if block.len() < BLOCK_BYTES => FirstBlock::Zeros,
             Ok(DiskReply::Bytes(block)) => SegmentHeader::decode(&block),
             Ok(other) => unreachable!("Read answered by {other:?}"),
             Err(error) => FirstBlock::Unreadable(FormatError::Damaged(error.to_string())),

@@ -205,7 +205,8 @@ impl Story {
         assert_eq!(*self.rig.log.state(), LogState::Ready);
         let recovered = self.rig.recovered();
         if is_clean {
-            assert!(recovered.clean && recovered.headers.is_empty());
+            // Residue right behind the end, where that is a block's, makes opening look twice.
+            assert!(recovered.headers.is_empty() && (recovered.clean || recovered.cut_bytes > 0));
         }
         // Retention looks once now, and not again while the clock stands still.
         self.rig.tick_and_settle(Duration::ZERO);
