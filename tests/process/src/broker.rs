@@ -110,6 +110,8 @@ pub struct Broker {
     child: Child,
     stderr: Arc<Mutex<String>>,
     reader: Option<thread::JoinHandle<()>>,
+    /// Kept, because the broker tells its end there too.
+    _notices: Arc<Notices>,
 }
 
 impl Broker {
@@ -140,14 +142,21 @@ impl Broker {
     /// The same with a command that was altered, or on a thread whose children are restricted.
     #[track_caller]
     pub fn launch(options: Options, mut command: Command) -> Result<Broker, Done> {
-        let notices = Notices::bind();
+        let notices = Arc::new(Notices::bind());
         command.env("NOTIFY_SOCKET", &notices.path);
         let start = Instant::now();
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
         let stderr = Arc::new(Mutex::new(String::new()));
         let reader = Some(follow(child.stderr.take().expect("piped"), Arc::clone(&stderr)));
-        let mut broker = Broker { options, ready_after: Duration::ZERO, child, stderr, reader };
+        let mut broker = Broker {
+            options,
+            ready_after: Duration::ZERO,
+            child,
+            stderr,
+            reader,
+            _notices: Arc::clone(&notices),
+        };
         while !notices.ready_within(LOOK) {
             if let Some(status) = broker.child.try_wait().expect("own child") {
                 return Err(broker.done(status, start.elapsed()));
@@ -269,6 +278,7 @@ pub fn free_port() -> SocketAddr {
 }
 
 /// Where the broker tells that it is ready, as it would tell systemd.
+#[derive(Debug)]
 struct Notices {
     socket: UnixDatagram,
     path: PathBuf,
