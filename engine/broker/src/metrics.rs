@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_core::{CoreStats, NodeStats};
+use engine_shard::APPEND_BOUNDS;
 use storage_disk::stats::{LATENCY_BOUNDS, LatencyHistogram};
 
 use crate::exposition::Page;
@@ -142,6 +143,14 @@ fn requests(page: &mut Page, cores: &[Core<'_>]) {
 }
 
 fn disk(page: &mut Page, cores: &[Core<'_>]) {
+    page.histogram(
+        "millstream_append_seconds",
+        "From a produce request's arrival at its core to its durability.",
+    );
+    for core in cores {
+        let append = &core.stats.shard.append;
+        page.buckets(&[("core", &core.label)], &APPEND_BOUNDS, &append.buckets, append.sum);
+    }
     type Pick = fn(&CoreStats) -> &LatencyHistogram;
     let families: [(&'static str, &str, Pick); 3] = [
         ("millstream_fsync_seconds", "Durable appends: the write and its sync are one.", |c| &c.disk.write),
@@ -307,6 +316,7 @@ mod tests {
             "millstream_quic_connections{core=\"0\"} 5",
             "millstream_requests_forwarded_total{core=\"1\"} 8",
             "millstream_fsync_seconds_count{core=\"0\"} 0",
+            "millstream_append_seconds_count{core=\"0\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

@@ -159,7 +159,7 @@ pub struct TopicCreateArgs {
     /// 1 to 249 of a-z A-Z 0-9 . _ -
     pub name: String,
     /// Partitions, 1 to 10000 [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=PARTITIONS_MAX))]
     pub partitions: Option<u32>,
     /// Copies of each partition [default: 1]
     #[arg(long, value_name = "N")]
@@ -335,6 +335,8 @@ fn parse_timestamp(text: &str) -> Result<i64, String> {
         .ok_or_else(|| "write it as milliseconds since 1970, or 2026-03-01T12:00:00Z".to_owned())
 }
 
+/// As the broker has it; said here to be told before anything is asked.
+const PARTITIONS_MAX: i64 = 10_000;
 const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -32,5 +32,7 @@ mod tally;
 mod waiting;
 mod writes;
 
-pub use seam::{Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats};
+pub use seam::{
+    APPEND_BOUNDS, AppendLatency, Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats,
+};
 pub use shard::Shard;

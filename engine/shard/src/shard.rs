@@ -143,8 +143,9 @@ impl Shard {
                 .iter()
                 .map(|((request, error), count)| (*request, *error, *count))
                 .collect(),
-            requests: tally.requests.iter().map(|(name, count)| (*name, *count)).collect(),
+            requests: tally.requests(),
             acks: tally.acks,
+            append: tally.append.clone(),
             memory_bytes: self.ctx.budget.bytes() as u64,
             waiting_fetches: self.ctx.waiters.count() as u64,
             waiting_produces: tally.waiting_produces,
@@ -384,7 +385,7 @@ impl Shard {
             let waiter = key.and_then(|key| Some((key, self.ctx.waiters.at(key)?)));
             let Some((key, partition, bytes)) = waiter.and_then(|(key, waiter)| match &waiter.what {
                 Waiting::Memory(fetch) => Some((key, waiter.partition, fetch.bytes_max as usize)),
-                Waiting::Held(_) | Waiting::Data { .. } | Waiting::Read { .. } | Waiting::Find(_) => None,
+                Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Read { .. } | Waiting::Find(_) => None,
             }) else {
                 // Cancelled or answered meanwhile.
                 self.ctx.reads_waiting.pop_front();

@@ -7,6 +7,8 @@ use engine_api::{
     TopicError,
 };
 
+use crate::seam::AppendLatency;
+
 type Name = &'static str;
 
 /// Counted up since the start.
@@ -20,15 +22,22 @@ pub(crate) struct Tally {
     pub(crate) fetch_disk_bytes: u64,
     pub(crate) duplicates: u64,
     pub(crate) acks: [u64; 4],
+    pub(crate) append: AppendLatency,
     /// Now.
     pub(crate) waiting_produces: u64,
-    pub(crate) requests: BTreeMap<Name, u64>,
+    /// In the order of `KINDS`.
+    requests: [u64; KINDS.len()],
     pub(crate) refused: BTreeMap<(Name, Name), u64>,
 }
 
 impl Tally {
     pub(crate) fn count_request(&mut self, request: &Request) {
-        *self.requests.entry(request_name(request)).or_default() += 1;
+        self.requests[kind(request)] += 1;
+    }
+
+    /// Those that came at all, by name.
+    pub(crate) fn requests(&self) -> Vec<(Name, u64)> {
+        KINDS.into_iter().zip(self.requests).filter(|(_, count)| *count > 0).collect()
     }
 
     pub(crate) fn count_response(&mut self, response: &Response) {
@@ -40,6 +49,11 @@ impl Tally {
             Response::Produce(Ok(produced)) => {
                 self.acks[level(produced.durability)] += 1;
                 self.duplicates += u64::from(produced.duplicate);
+                // What was acknowledged before it was written, or had been long ago, took no time worth telling.
+                if produced.durability > Durability::Accepted && !produced.duplicate {
+                    let timings = &produced.timings;
+                    self.append.record(timings.queue + timings.disk + timings.replicate);
+                }
             }
             Response::Fetch(Ok(fetched)) => {
                 for frame in &fetched.frames {
@@ -70,18 +84,32 @@ fn level(durability: Durability) -> usize {
     }
 }
 
-fn request_name(request: &Request) -> Name {
+const KINDS: [Name; 10] = [
+    "produce",
+    "fetch",
+    "find_offset",
+    "delete_records",
+    "create_topic",
+    "alter_topic",
+    "delete_topic",
+    "describe_topics",
+    "describe_cluster",
+    "init_producer",
+];
+
+/// The request's place in `KINDS`.
+fn kind(request: &Request) -> usize {
     match request {
-        Request::Produce(_) => "produce",
-        Request::Fetch(_) => "fetch",
-        Request::FindOffset(_) => "find_offset",
-        Request::DeleteRecords(_) => "delete_records",
-        Request::CreateTopic(_) => "create_topic",
-        Request::AlterTopic(_) => "alter_topic",
-        Request::DeleteTopic(_) => "delete_topic",
-        Request::DescribeTopics(_) => "describe_topics",
-        Request::DescribeCluster => "describe_cluster",
-        Request::InitProducer => "init_producer",
+        Request::Produce(_) => 0,
+        Request::Fetch(_) => 1,
+        Request::FindOffset(_) => 2,
+        Request::DeleteRecords(_) => 3,
+        Request::CreateTopic(_) => 4,
+        Request::AlterTopic(_) => 5,
+        Request::DeleteTopic(_) => 6,
+        Request::DescribeTopics(_) => 7,
+        Request::DescribeCluster => 8,
+        Request::InitProducer => 9,
     }
 }
 
