@@ -177,10 +177,22 @@ fn make_executor(seed: &CoreSeed) -> Result<LocalExecutor, StartError> {
     made.map_err(|error| explain(seed.me, limit_bytes, error))
 }
 
+/// Makes a ring and lets it go: the runtime panics where it cannot have one, which tells nobody what to do.
+pub(crate) fn probe_ring() -> Result<(), StartError> {
+    const ENTRIES: u32 = 8;
+    let made = io_uring::IoUring::new(ENTRIES);
+    made.map(drop).map_err(|error| {
+        ring_error(&error, memlock_limit_bytes())
+            .unwrap_or_else(|| StartError::Core { core: CoreId(0), why: format!("no io_uring: {error}") })
+    })
+}
+
 fn explain(core: CoreId, limit_bytes: Option<u64>, error: GlommioError<()>) -> StartError {
     let text = error.to_string();
-    let errno = match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source.raw_os_error(),
+    let known = match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
+            ring_error(&source, limit_bytes)
+        }
         GlommioError::ExecutorError(_)
         | GlommioError::BuilderError(_)
         | GlommioError::Closed(_)
@@ -189,12 +201,17 @@ fn explain(core: CoreId, limit_bytes: Option<u64>, error: GlommioError<()>) -> S
         | GlommioError::ReactorError(_)
         | GlommioError::TimedOut(_) => None,
     };
-    let named = |errno| io::Error::from_raw_os_error(errno).to_string();
-    match errno {
-        Some(libc::ENOMEM) => StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) },
-        Some(errno @ (libc::EPERM | libc::EACCES)) => StartError::IoUringForbidden { errno: named(errno) },
-        Some(errno @ libc::ENOSYS) => StartError::IoUringMissing { errno: named(errno) },
-        _ => StartError::Core { core, why: text },
+    known.unwrap_or(StartError::Core { core, why: text })
+}
+
+/// What it means when a ring cannot be had; `None`: nothing in particular.
+fn ring_error(error: &io::Error, limit_bytes: Option<u64>) -> Option<StartError> {
+    let errno = error.to_string();
+    match error.raw_os_error()? {
+        libc::ENOMEM => Some(StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) }),
+        libc::EPERM | libc::EACCES => Some(StartError::IoUringForbidden { errno }),
+        libc::ENOSYS => Some(StartError::IoUringMissing { errno }),
+        _ => None,
     }
 }
 

@@ -73,6 +73,7 @@ impl Node {
         if config.udp.len() != cores {
             return Err(StartError::Sockets { sockets: config.udp.len(), cores });
         }
+        executor::probe_ring()?;
         let shared = Arc::new(Shared::new(cores));
         let (started, starts) = mpsc::channel();
         let mut threads = Vec::with_capacity(cores);
