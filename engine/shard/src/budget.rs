@@ -2,28 +2,40 @@
 //!
 //! Both have a gap between stopping and going on again, so that a broker at its limit does not flicker.
 
-/// Bytes of frames in memory: staged and cached by the logs, and on their way from disk.
+/// Bytes of frames in memory: staged and cached by the logs, held for logs not yet open, on their way from disk.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     logs_bytes: usize,
+    held_bytes: usize,
     reads_bytes: usize,
     overloaded: bool,
 }
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, logs_bytes: 0, reads_bytes: 0, overloaded: false }
+        Self { bytes_max, logs_bytes: 0, held_bytes: 0, reads_bytes: 0, overloaded: false }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.logs_bytes + self.reads_bytes
+        self.logs_bytes + self.held_bytes + self.reads_bytes
     }
 
     /// A log that held `before` now holds `after`.
     pub(crate) fn move_log(&mut self, before: usize, after: usize) {
         assert!(self.logs_bytes >= before, "more memory given back than was taken");
         self.logs_bytes = self.logs_bytes - before + after;
+        self.judge();
+    }
+
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+        self.judge();
+    }
+
+    pub(crate) fn let_go(&mut self, bytes: usize) {
+        assert!(self.held_bytes >= bytes, "more memory given back than was taken");
+        self.held_bytes -= bytes;
         self.judge();
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) held_count: usize,
     /// Fetches that wait for memory, in the order they came; some may have left.
     pub(crate) reads_waiting: VecDeque<ReplySlot>,
+    /// Producers remembered by all partitions.
+    pub(crate) producers_count: usize,
     pub(crate) budget: Budget,
     pub(crate) space: Space,
     pub(crate) tally: Tally,
@@ -38,6 +40,7 @@ impl Context {
             waiters: Waiters::default(),
             held_count: 0,
             reads_waiting: VecDeque::new(),
+            producers_count: 0,
             tally: Tally::default(),
             stopping: false,
             changed: Vec::new(),
@@ -53,9 +56,15 @@ impl Context {
         self.out.push(Effect::Event(Event { level, name, fields }));
     }
 
+    /// Adds the waiter and sets memory aside for it.
     pub(crate) fn add_waiter(&mut self, waiter: Waiter) -> WaiterKey {
-        if let Waiting::Held(_) = waiter.what {
-            self.held_count += 1;
+        match &waiter.what {
+            Waiting::Held { bytes, .. } => {
+                self.held_count += 1;
+                self.budget.hold(*bytes);
+            }
+            Waiting::Read { bytes, .. } => self.budget.begin_read(*bytes),
+            Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => {}
         }
         self.waiters.add(waiter)
     }
@@ -64,7 +73,10 @@ impl Context {
     pub(crate) fn remove_waiter(&mut self, key: WaiterKey) -> Waiter {
         let waiter = self.waiters.remove(key);
         match &waiter.what {
-            Waiting::Held(_) => self.held_count -= 1,
+            Waiting::Held { bytes, .. } => {
+                self.held_count -= 1;
+                self.budget.let_go(*bytes);
+            }
             Waiting::Read { bytes, .. } => self.budget.end_read(*bytes),
             Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => {}
         }

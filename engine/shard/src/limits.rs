@@ -13,6 +13,11 @@ pub(crate) const BATCH_RECORDS_MAX: u32 = 1_000_000;
 pub(crate) const FETCH_BYTES_MAX: u32 = 8 << 20;
 /// Producers remembered per partition, about 120 bytes each; the longest silent ones are forgotten first.
 pub(crate) const PRODUCERS_MAX: usize = 4096;
+/// Producers remembered by all partitions of a core: 24 MB. Beyond it a partition that hears of a new one
+/// forgets old ones of its own.
+pub(crate) const PRODUCERS_PER_CORE_MAX: usize = 200_000;
+/// Remembered by each partition even then.
+pub(crate) const PRODUCERS_MIN: usize = 16;
 /// A producer silent for longer is forgotten, as in Kafka (`producer.id.expiration.ms`).
 pub(crate) const PRODUCER_SILENCE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Producer ids taken from metadata at a time: one write per so many new producers.

@@ -208,7 +208,7 @@ impl Partition {
         for key in std::mem::take(&mut self.waiters) {
             let waiter = ctx.remove_waiter(key);
             match waiter.what {
-                Waiting::Held(request) => self.serve(ctx, now, waiter.slot, request),
+                Waiting::Held { request, .. } => self.serve(ctx, now, waiter.slot, request),
                 Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } | Waiting::Find(_) => {
                     unreachable!("nothing else waits before the log is open")
                 }
@@ -223,7 +223,20 @@ impl Partition {
         {
             return ctx.reply(slot, refuse(&request, Refusal::NotReady));
         }
-        let waiter = Waiter { slot, partition: self.key, deadline: None, what: Waiting::Held(request) };
+        let bytes = match &request {
+            Request::Produce(produce) => produce.frame.header().frame_bytes(),
+            Request::Fetch(_)
+            | Request::FindOffset(_)
+            | Request::DeleteRecords(_)
+            | Request::CreateTopic(_)
+            | Request::AlterTopic(_)
+            | Request::DeleteTopic(_)
+            | Request::DescribeTopics(_)
+            | Request::DescribeCluster
+            | Request::InitProducer => 0,
+        };
+        let what = Waiting::Held { request, bytes };
+        let waiter = Waiter { slot, partition: self.key, deadline: None, what };
         self.waiters.push(ctx.add_waiter(waiter));
     }
 
@@ -238,10 +251,8 @@ impl Partition {
         assert!(durable_end <= log.staged_end() && self.cached_end <= log.staged_end());
         let safe_end = durable_end.max(self.cached_end);
         assert!(self.commit_end <= safe_end, "what was committed stays committed");
+        let has_risen = safe_end > self.commit_end;
         self.commit_end = safe_end;
-        while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(end, _)| *end <= safe_end) {
-            self.committed_bytes += bytes as u64;
-        }
         while let Some(produce) = self.produces.pop_front_if(|produce| produce.end <= safe_end) {
             ctx.tally.waiting_produces -= 1;
             let durability = match produce.acks {
@@ -255,7 +266,12 @@ impl Partition {
             let timings = StageTimings { queue, disk, replicate: Duration::ZERO };
             self.answer(ctx, &produce, durability, timings);
         }
-        self.wake_fetches(ctx, now);
+        if has_risen {
+            while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(end, _)| *end <= safe_end) {
+                self.committed_bytes += bytes as u64;
+            }
+            self.wake_fetches(ctx, now);
+        }
     }
 
     pub(super) fn answer(
@@ -317,7 +333,10 @@ impl Partition {
         self.durable_start = start;
         match Producers::recover(recovered.app_state.as_deref(), &recovered.headers, end, now.mono) {
             Some(producers) if producers.is_empty() => {}
-            Some(producers) => self.producers = Some(Box::new(producers)),
+            Some(producers) => {
+                ctx.producers_count += producers.count();
+                self.producers = Some(Box::new(producers));
+            }
             None => {
                 let fields =
                     self.fields([("why", "stored producers do not decode: duplicates may pass".into())]);
@@ -383,7 +402,7 @@ impl Partition {
                 self.stage = Stage::Closing;
                 if *self.log().state() == LogState::Ready {
                     // The state describes every frame, so the next start reads no headers.
-                    let (end, state) = (self.log().staged_end(), self.encode_producers(now));
+                    let (end, state) = (self.log().staged_end(), self.encode_producers(ctx, now));
                     self.log.as_mut().expect("an open partition has a log").set_app_state(end, state);
                 }
                 self.log.as_mut().expect("an open partition has a log").close();
@@ -400,20 +419,24 @@ impl Partition {
     }
 
     /// What the log is to be told before it is asked what it wants.
-    pub(crate) fn before_ops(&mut self, now: Now) {
+    pub(crate) fn before_ops(&mut self, ctx: &mut Context, now: Now) {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
         let log = self.log();
         if log.wants_app_state() {
             let end = log.staged_end();
-            let state = self.encode_producers(now);
+            let state = self.encode_producers(ctx, now);
             self.log.as_mut().expect("an open partition has a log").set_app_state(end, state);
         }
     }
 
-    fn encode_producers(&mut self, now: Now) -> Bytes {
-        self.producers.as_mut().map_or_else(Bytes::new, |producers| Bytes::from(producers.encode(now.mono)))
+    fn encode_producers(&mut self, ctx: &mut Context, now: Now) -> Bytes {
+        let Some(producers) = &mut self.producers else { return Bytes::new() };
+        let before = producers.count();
+        let state = producers.encode(now.mono);
+        ctx.producers_count -= before - producers.count();
+        Bytes::from(state)
     }
 
     /// Tells the budget how much memory the log holds now.
@@ -426,6 +449,7 @@ impl Partition {
     /// Nothing holds memory once it is closed and about to be dropped.
     pub(crate) fn drop_log(&mut self, ctx: &mut Context) {
         assert_eq!(self.stage, Stage::Closed);
+        ctx.producers_count -= self.producers.take().map_or(0, |producers| producers.count());
         self.log = None;
         self.account(ctx);
     }

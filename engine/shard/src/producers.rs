@@ -91,8 +91,9 @@ impl Producers {
         if sent.base_sequence == expected { Verdict::New } else { Verdict::OutOfSequence { expected } }
     }
 
-    /// Remembers a batch that has been given its offset.
-    pub(crate) fn note(&mut self, now: Duration, header: &FrameHeader) {
+    /// Remembers a batch that has been given its offset; a new producer takes the place of old ones when there
+    /// are `count_max`.
+    pub(crate) fn note(&mut self, now: Duration, header: &FrameHeader, count_max: usize) {
         let Some(sent) = header.producer else { return };
         let batch = Batch {
             base_sequence: sent.base_sequence,
@@ -104,8 +105,8 @@ impl Producers {
             known.push(batch);
             return;
         }
-        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&sent.id) {
-            self.make_room(now);
+        if self.by_id.len() >= count_max && !self.by_id.contains_key(&sent.id) {
+            self.make_room(now, count_max);
         }
         self.by_id.insert(sent.id, Known::new(sent.epoch, now, batch));
     }
@@ -145,9 +146,13 @@ impl Producers {
             }
         }
         for header in headers {
-            producers.note(now, header);
+            producers.note(now, header, PRODUCERS_MAX);
         }
         Some(producers)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -169,13 +174,13 @@ impl Producers {
 
     /// Forgets the expired, or else the eighth whose last batches are the oldest: seldom enough to cost nothing.
     #[expect(clippy::disallowed_methods, reason = "only the one at a given rank is looked at")]
-    fn make_room(&mut self, now: Duration) {
+    fn make_room(&mut self, now: Duration, count_max: usize) {
         self.expire(now);
-        if self.by_id.len() < PRODUCERS_MAX {
+        if self.by_id.len() < count_max {
             return;
         }
         let mut last_offsets: Vec<u64> = self.by_id.values().map(|known| known.last().base_offset).collect();
-        let (_, oldest_kept, _) = last_offsets.select_nth_unstable(PRODUCERS_MAX / 8);
+        let (_, oldest_kept, _) = last_offsets.select_nth_unstable(count_max / 8 + 1);
         let oldest_kept = *oldest_kept;
         self.by_id.retain(|_, known| known.last().base_offset >= oldest_kept);
     }

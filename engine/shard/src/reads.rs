@@ -53,7 +53,6 @@ impl Partition {
         match log.read(offset, commit_end, bytes_max) {
             Read::Now(frames) => self.answer_or_wait(ctx, asked, frames),
             Read::Pending(read) => {
-                ctx.budget.begin_read(bytes_max);
                 let key = self.wait_for_disk(ctx, asked, bytes_max);
                 self.reads.push((read, key));
             }
@@ -137,7 +136,7 @@ impl Partition {
                 let may_wait = may_wait && waiter.deadline.is_none_or(|deadline| deadline > now.mono);
                 self.fetch_now(ctx, Asked { slot: waiter.slot, fetch, deadline: waiter.deadline, may_wait });
             }
-            Waiting::Held(_) | Waiting::Read { .. } | Waiting::Find(_) => {
+            Waiting::Held { .. } | Waiting::Read { .. } | Waiting::Find(_) => {
                 unreachable!("these have no deadline")
             }
         }
@@ -161,7 +160,7 @@ impl Partition {
     ) {
         let Some((slot, fetch)) = self.take_read(ctx, read, |what| match what {
             Waiting::Read { fetch, .. } => Some(fetch),
-            Waiting::Held(_) | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => None,
+            Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => None,
         }) else {
             return;
         };
@@ -208,7 +207,7 @@ impl Partition {
     ) {
         let Some((slot, find)) = self.take_read(ctx, read, |what| match what {
             Waiting::Find(find) => Some(find),
-            Waiting::Held(_) | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } => None,
+            Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } => None,
         }) else {
             return;
         };
@@ -285,7 +284,7 @@ impl Partition {
         for key in std::mem::take(&mut self.waiters) {
             let waiter = ctx.remove_waiter(key);
             let request = match waiter.what {
-                Waiting::Held(request) => request,
+                Waiting::Held { request, .. } => request,
                 Waiting::Data { fetch, .. } | Waiting::Memory(fetch) | Waiting::Read { fetch, .. } => {
                     Request::Fetch(fetch)
                 }

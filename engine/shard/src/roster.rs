@@ -219,7 +219,7 @@ impl Roster {
         for key in dirty.drain(..) {
             let Some(partition) = self.partitions.get_mut(key) else { continue };
             partition.dirty = false;
-            partition.before_ops(now);
+            partition.before_ops(ctx, now);
             let log_id = partition.log_id;
             if let Some(log) = partition.log_mut() {
                 log.take_ops(now, &mut ops);

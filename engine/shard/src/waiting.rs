@@ -22,8 +22,11 @@ pub(crate) struct Waiter {
 
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    /// Until the partition's log is open.
-    Held(Request),
+    /// Until the partition's log is open; `bytes` of memory are taken.
+    Held {
+        request: Request,
+        bytes: usize,
+    },
     /// Until the partition has committed `wake_bytes` since it was opened.
     Data {
         fetch: Fetch,

@@ -10,11 +10,11 @@ use engine_api::{
     StageTimings,
 };
 use engine_meta::{TimestampKind, TopicConfig};
-use storage_frame::{BatchView, Codec, Encoding, Frame, Now, Offset};
+use storage_frame::{BatchView, Codec, Encoding, Frame, FrameHeader, Now, Offset};
 use storage_log::LogState;
 
 use crate::context::{Context, Refusal};
-use crate::limits::BATCH_RECORDS_MAX;
+use crate::limits::{BATCH_RECORDS_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX};
 use crate::partition::{Partition, WaitingDelete, WaitingProduce};
 use crate::producers::Verdict;
 
@@ -69,23 +69,32 @@ impl Partition {
                 }
             }
         }
-        let log = self.log.as_mut().expect("an open partition has a log");
-        let base = log.staged_end();
+        let base = self.log().staged_end();
         frame.assign(base, self.epoch);
         if self.topic.config.timestamps == TimestampKind::LogAppend {
             frame.set_append_time(now.wall);
         }
         if frame.header().producer.is_some() {
-            self.producers.get_or_insert_default().note(now.mono, frame.header());
+            self.note_producer(ctx, now, frame.header());
         }
         let (end, frame_bytes) = (base.plus(count), frame.header().frame_bytes());
         ctx.tally.produce_batches += 1;
         ctx.tally.produce_records += u64::from(count);
         ctx.tally.produce_bytes += frame_bytes as u64;
+        let log = self.log.as_mut().expect("an open partition has a log");
         log.append(now, frame);
         assert_eq!(log.staged_end(), end, "a frame's records follow each other");
         self.uncommitted.push_back((end, frame_bytes));
         Ok((base, end, false))
+    }
+
+    fn note_producer(&mut self, ctx: &mut Context, now: Now, header: &FrameHeader) {
+        let producers = self.producers.get_or_insert_default();
+        let before = producers.count();
+        let is_crowded = ctx.producers_count >= PRODUCERS_PER_CORE_MAX;
+        let count_max = if is_crowded { before.clamp(PRODUCERS_MIN, PRODUCERS_MAX) } else { PRODUCERS_MAX };
+        producers.note(now.mono, header, count_max);
+        ctx.producers_count = ctx.producers_count - before + producers.count();
     }
 
     fn check_writable(&self, ctx: &Context) -> Result<(), ProduceError> {
