@@ -1,6 +1,6 @@
 # make run     builds and starts a broker on 127.0.0.1:9092, data in ./millstream-data
 # make test    everything a change must pass; needs Rust, a C compiler and make
-# make bench   the figures of engine/ARCHITECTURE.md on this machine
+# make bench   the figures of this machine
 # make soak    the long forms of the process tests
 SHELL = /bin/sh
 CARGO ?= cargo
@@ -39,7 +39,7 @@ deny:
 # One profile for all tests. The process tests run the binary of the same profile, built first.
 tests:
 	@mkdir -p target
-	$(CARGO) build --locked -p millstream-engine-cli
+	$(CARGO) build --locked --workspace --bins --tests
 	@$(CARGO) test --locked --workspace --no-fail-fast >$(LOG) 2>&1; status=$$?; cat $(LOG); \
 	if [ $$status -ne 0 ]; then awk -f tests/count.awk $(LOG); exit $$status; fi
 
@@ -48,6 +48,7 @@ doc:
 
 bench: build
 	bench/run
+	$(CARGO) bench --locked -p millstream-storage-disk --bench append
 
 soak: build
 	MILLSTREAM_BIN=target/release/millstream MILLSTREAM_SOAK=1 $(CARGO) test --locked -p millstream-tests-process -- --test-threads 1
