@@ -1,0 +1,141 @@
+//! Finding a broker, believing it, and what is said when either fails.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use millstream_client::{
+    Client, Config, ConnectError, Place, ProducerConfig, RequestError, TopicError, Trust, TrustError,
+};
+
+use crate::support::{Broker, TOPIC};
+
+#[tokio::test]
+async fn closed_port_is_named_well_within_the_timeout() {
+    let broker = Broker::start(1);
+    let config = broker.config();
+    let (address, _identity, _) = broker.stop().await;
+    let begun = Instant::now();
+    let error = Client::connect(config).await.unwrap_err();
+    assert_eq!(error, ConnectError::PortClosed { address: address.to_string(), port: address.port() });
+    assert!(error.to_string().contains("nothing listens on UDP port"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn silence_is_an_error_at_the_timeout() {
+    let broker = Broker::start(1);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config =
+        Config::new([silent.local_addr().unwrap().to_string()]).with_trust(broker.identity.trust());
+    config.connect_timeout = Duration::from_millis(400);
+    let error = Client::connect(config).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::NoAnswer { .. }), "{error}");
+    assert!(error.to_string().contains("is UDP open?"), "{error}");
+}
+
+#[tokio::test]
+async fn second_bootstrap_address_is_tried_when_the_first_is_no_good() {
+    let broker = Broker::start(1);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config = broker.config();
+    config.connect_timeout = Duration::from_millis(300);
+    config.servers.insert(0, silent.local_addr().unwrap().to_string());
+    let client = Client::connect(config.clone()).await.unwrap();
+    assert_eq!(client.admin().list_topics().await.unwrap().len(), 1);
+
+    config.servers[1] = "no-such-host.invalid:1".into();
+    let ConnectError::All { attempts } = Client::connect(config).await.unwrap_err() else {
+        panic!("both fail")
+    };
+    assert!(matches!(attempts[..], [ConnectError::NoAnswer { .. }, ConnectError::Address { .. }]));
+}
+
+#[tokio::test]
+async fn broker_of_another_authority_is_not_trusted() {
+    let (broker, other) = (Broker::start(1), Broker::start(1));
+    let error = Client::connect(broker.config().with_trust(other.identity.trust())).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotTrusted { .. }), "{error}");
+    assert!(error.to_string().contains("MILLSTREAM_CA_FILE"), "{error}");
+}
+
+#[tokio::test]
+async fn pinned_fingerprint_is_enough_and_must_match() {
+    let broker = Broker::start(1);
+    let pinned = Trust::Fingerprint(broker.identity.fingerprint());
+    let client = Client::connect(broker.config().with_trust(pinned)).await.unwrap();
+    assert_eq!(client.admin().describe_cluster().await.unwrap().cluster_id, 7);
+
+    let mut wrong = broker.identity.fingerprint();
+    wrong[31] ^= 1;
+    let error = Client::connect(broker.config().with_trust(Trust::Fingerprint(wrong))).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotTrusted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn ca_file_that_is_missing_or_empty_is_named() {
+    let broker = Broker::start(1);
+    let path = broker.identity.dir.path().join("nothing.pem");
+    let trust = Trust::CaFile(path.clone());
+    let error = Client::connect(broker.config().with_trust(trust.clone())).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Trust(TrustError::Unreadable { path: p, .. }) if *p == path));
+    std::fs::write(&path, "not a certificate").unwrap();
+    let error = Client::connect(broker.config().with_trust(trust)).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Trust(TrustError::NoCertificate { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn another_protocol_over_quic_is_said_to_be_one() {
+    let broker = Broker::start_with(1, b"h3");
+    let error = Client::connect(broker.config()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::WrongProtocol { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn owner_cores_are_dialled_unless_one_is_forced() {
+    let broker = Broker::start(2);
+    let client = broker.client().await;
+    client.admin().find_offset(TOPIC, 1, Place::End).await.unwrap();
+    assert_eq!(broker.state().first_id_bytes, [0, 1]);
+
+    broker.state().first_id_bytes.clear();
+    let mut config = broker.config();
+    config.force_core = Some(7);
+    let client = Client::connect(config).await.unwrap();
+    client.admin().find_offset(TOPIC, 1, Place::End).await.unwrap();
+    assert_eq!(broker.state().first_id_bytes, [7]);
+}
+
+#[tokio::test]
+async fn refusals_that_pass_are_waited_out_and_others_returned() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let admin = client.admin();
+    broker.state().topics_not_ready_count = 2;
+    assert_eq!(admin.describe_topic(TOPIC).await.unwrap().partitions.len(), 1);
+    let unknown = admin.describe_topic("other").await.unwrap_err();
+    assert_eq!(unknown, RequestError::Refused(TopicError::Unknown { name: "other".into() }));
+}
+
+#[tokio::test]
+async fn lost_connection_is_found_again_by_the_next_request() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let admin = client.admin();
+    admin.list_topics().await.unwrap();
+    let broker = broker.restart().await;
+    admin.list_topics().await.unwrap();
+    drop(broker);
+}
+
+#[tokio::test]
+async fn dropping_the_client_ends_what_it_made() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let admin = client.admin();
+    drop(client);
+    assert!(admin.list_topics().await.is_err());
+    assert!(producer.flush().await.is_ok(), "nothing was pending");
+    let error = producer.send(millstream_client::Record::new(TOPIC, b"late")).await.unwrap_err();
+    assert_eq!(error, millstream_client::SendError::Closed);
+}

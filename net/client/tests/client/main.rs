@@ -1,0 +1,6 @@
+//! The client against a broker that is scripted, over real UDP on loopback.
+
+mod connecting;
+mod producing;
+mod reading;
+mod support;
