@@ -135,6 +135,26 @@ impl Drop for Running {
     }
 }
 
+/// A process whose output nobody takes, ended when it is dropped.
+#[derive(Debug)]
+pub struct Unread(Child);
+
+impl Unread {
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Unread {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Unread(command.spawn().expect("the command can be run"))
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // Fails when it has ended, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (send, receive) = channel();
     thread::spawn(move || {

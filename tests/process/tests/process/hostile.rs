@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tests_process::process::Unread;
 use tests_process::{Broker, Chance, Options, directory, lines};
 
 use crate::verify;
@@ -233,20 +233,4 @@ fn a_client_that_stops_reading_holds_up_nobody() {
 #[track_caller]
 fn serves_on(broker: &Broker) {
     broker.cli().run(&["topic", "describe", "others"]).expect(0);
-}
-
-/// A process whose output nobody takes.
-struct Unread(Child);
-
-impl Unread {
-    fn spawn(mut command: Command) -> Unread {
-        Unread(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }

@@ -5,6 +5,7 @@ mod clock;
 mod cores;
 mod hostile;
 mod kill;
+mod memory;
 mod round_trip;
 mod sdk;
 mod space;
