@@ -8,6 +8,7 @@
 //! - [`config`]: settings and the limits that are not settings.
 //! - `peer`: one connection: its streams and its budget.
 //! - `stream`: one stream: produce, read, or one request.
+//! - `budget`: what the streams of a connection may use up together.
 //! - `slots`: which stream an answer belongs to.
 //! - `cid`: connection ids that steer packets to this core.
 //!
@@ -16,6 +17,7 @@
 //! The protocol's random numbers come from inside `quinn-proto`; this room draws none.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod cid;
 pub mod config;
 mod peer;

@@ -10,10 +10,11 @@ use quinn_proto::{
     Connection, ConnectionError, Dir, Event, StreamEvent, StreamId, TransportErrorCode, VarInt,
 };
 
+use crate::budget::{Around, Budget};
 use crate::config::HANDSHAKE_TIMEOUT;
 use crate::server::Desk;
 use crate::slots::Slot;
-use crate::stream::{Around, Budget, Fate, Stream};
+use crate::stream::{Fate, Stream};
 
 /// Looking for stalled streams costs a look at each, so not more often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,71 +15,22 @@
 //! A client that breaks the protocol is told why (`Refused`), after the answers it is still owed; then our side
 //! of the stream is finished and its side stopped with the code. The connection goes on.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+mod outbox;
+mod produce;
+mod read;
+
+use std::time::Instant;
 
 use bytes::Bytes;
-use engine_api::{
-    Acks, Fetch, FetchError, Fetched, PartitionId, Produce, ProduceError, Produced, Request, Response,
-};
-use net_wire::{
-    ClientMessage, Code, Message, MessageReader, OpenRead, ReadOpened, Refusal, WireError, encode,
-    take_produced_frame,
-};
-use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
-use storage_frame::{BatchView, Codec, Encoding, Frame, Offset};
+use engine_api::Response;
+use net_wire::{ClientMessage, Code, Message, MessageReader, Refusal, WireError, encode};
+use quinn_proto::{Connection, ReadError, VarInt};
 
-use crate::config::{
-    CONNECTION_PARTIAL_BYTES_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
-    CONNECTION_SEND_BUFFERS, PROGRESS_BYTES, PUSH_BYTES_CROWDED, PUSH_BYTES_DEFAULT,
-    SERVER_PARTIAL_BYTES_MAX, STALL_TIMEOUT, STREAM_ANSWER_BYTES_MAX, STREAM_PRODUCE_BYTES_MAX,
-    STREAM_PRODUCES_MAX,
-};
-use crate::server::{Ask, Desk};
-use crate::slots::Slot;
-
-/// What the streams of one connection use up together.
-#[derive(Debug, Default)]
-pub(crate) struct Budget {
-    pub(crate) requests: usize,
-    pub(crate) request_bytes: usize,
-    pub(crate) unsent_bytes: usize,
-    /// Memory of messages that are not whole yet.
-    pub(crate) partial_bytes: usize,
-    /// Not after the earliest deadline of a stream.
-    pub(crate) sweep_at: Option<Instant>,
-}
-
-impl Budget {
-    pub(crate) fn takes_requests(&self, desk: &Desk) -> bool {
-        !desk.paused
-            && self.requests < CONNECTION_REQUESTS_MAX
-            && self.request_bytes < CONNECTION_REQUEST_BYTES_MAX
-    }
-
-    fn is_crowded(&self, desk: &Desk) -> bool {
-        self.unsent_bytes >= CONNECTION_SEND_BUFFERS * desk.send_buffer_bytes
-    }
-}
-
-/// What a stream acts on.
-pub(crate) struct Around<'a> {
-    pub(crate) id: StreamId,
-    pub(crate) peer: usize,
-    pub(crate) now: Instant,
-    pub(crate) budget: &'a mut Budget,
-    pub(crate) desk: &'a mut Desk,
-}
-
-impl Around<'_> {
-    fn ask(&mut self, sequence: u64, bytes: usize, request: Request) -> u64 {
-        let key = self.desk.slots.insert(Slot { peer: self.peer, stream: self.id, sequence });
-        self.budget.requests += 1;
-        self.budget.request_bytes += bytes;
-        self.desk.asks.push_back(Ask::Request { key, request });
-        key
-    }
-}
+use crate::budget::Around;
+use crate::config::{PROGRESS_BYTES, STALL_TIMEOUT, STREAM_ANSWER_BYTES_MAX};
+use crate::stream::outbox::{Outbox, Sent};
+use crate::stream::produce::ProduceWork;
+use crate::stream::read::ReadWork;
 
 /// What to do with a stream after it was driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +41,7 @@ pub(crate) enum Fate {
     Over,
 }
 
+#[derive(Debug)]
 pub(crate) struct Stream {
     /// Queued to be driven.
     pub(crate) is_dirty: bool,
@@ -104,55 +56,19 @@ pub(crate) struct Stream {
     sends: bool,
     /// Of the message under way, as accounted for in the budgets.
     partial_bytes: usize,
-    /// While a message, or what the stream is for, is incomplete and the client's turn.
+    /// While a message, or what the stream is for, is incomplete and it is the client's turn.
     deadline: Option<Instant>,
     deadline_from_bytes: u64,
-    /// Answers to produces, gathered so that one turn's are one chunk; they follow `out`.
-    answers: Vec<u8>,
-    out: VecDeque<Bytes>,
-    /// Of both.
-    out_bytes: usize,
-    finish_when_sent: bool,
+    outbox: Outbox,
 }
 
+#[derive(Debug)]
 enum Work {
     Fresh,
     Produce(ProduceWork),
     Read(ReadWork),
-    One { correlation: u64, key: Option<u64> },
+    One { correlation: u64, key: u64 },
     Over,
-}
-
-struct ProduceWork {
-    partition: PartitionId,
-    /// Of the first in `pending`.
-    first_sequence: u64,
-    pending: VecDeque<Pending>,
-    pending_bytes: usize,
-    /// No more requests come; `last_words` follow the last answer.
-    is_ending: bool,
-    last_words: Option<Bytes>,
-}
-
-struct Pending {
-    correlation: u64,
-    acks: Acks,
-    bytes: usize,
-    state: Answer,
-}
-
-enum Answer {
-    Awaited { key: u64 },
-    Given(Result<Produced, ProduceError>),
-}
-
-struct ReadWork {
-    correlation: u64,
-    partition: PartitionId,
-    next: Offset,
-    bytes_max: u32,
-    is_opened: bool,
-    fetch: Option<u64>,
 }
 
 /// Why reading stopped.
@@ -186,10 +102,7 @@ impl Stream {
             partial_bytes: 0,
             deadline: None,
             deadline_from_bytes: 0,
-            answers: Vec::new(),
-            out: VecDeque::new(),
-            out_bytes: 0,
-            finish_when_sent: false,
+            outbox: Outbox::default(),
         }
     }
 
@@ -203,9 +116,12 @@ impl Stream {
             if let Some(stopped) = stopped {
                 self.on_read_stopped(quic, around, stopped);
             }
+            self.send_answers(around);
             self.flush(quic, around);
             // After the flush: what it has sent makes room for a push.
-            is_held |= self.fetch_next(around);
+            if let Work::Read(work) = &mut self.work {
+                is_held |= work.fetch_next(around, self.outbox.bytes());
+            }
             // Answers that have been sent make room for requests.
             if !(was_full && self.receives && self.takes_messages(around).is_ok()) {
                 break;
@@ -225,10 +141,7 @@ impl Stream {
     fn takes_messages(&self, around: &Around<'_>) -> Result<(), Stop> {
         match &self.work {
             Work::Produce(work) => {
-                if work.pending.len() >= STREAM_PRODUCES_MAX
-                    || work.pending_bytes >= STREAM_PRODUCE_BYTES_MAX
-                    || self.out_bytes >= STREAM_ANSWER_BYTES_MAX
-                {
+                if work.is_full() || self.outbox.bytes() >= STREAM_ANSWER_BYTES_MAX {
                     return Err(Stop::Full { held: false });
                 }
             }
@@ -250,7 +163,6 @@ impl Stream {
         };
         Some(loop {
             if self.reader.is_between_messages()
-                && !matches!(self.work, Work::Over)
                 && let Err(full) = self.takes_messages(around)
             {
                 break full;
@@ -268,12 +180,14 @@ impl Stream {
             }
             match self.reader.read(&mut self.chunk) {
                 Ok(None) => {
+                    // Holding a message back half way could stop the rest of it, and of all others, at QUIC's
+                    // window for the connection. So what is too much is given up.
                     if !self.account_partial(around) {
                         break Stop::TooMuch;
                     }
                 }
                 Ok(Some(message)) => {
-                    self.give_partial(around);
+                    self.account_partial(around);
                     self.deadline = None;
                     around.desk.counters.messages_in += 1;
                     let correlation = message.correlation;
@@ -286,25 +200,9 @@ impl Stream {
         })
     }
 
-    /// Holding a message back half way could stop the rest of it, and of all others, at QUIC's window for the
-    /// connection. So what is too much is given up. `false`: this is.
     fn account_partial(&mut self, around: &mut Around<'_>) -> bool {
-        let partial_bytes = self.reader.buffered_bytes();
-        if partial_bytes != self.partial_bytes {
-            self.give_partial(around);
-            self.partial_bytes = partial_bytes;
-            around.budget.partial_bytes += partial_bytes;
-            around.desk.partial_bytes += partial_bytes;
-        }
-        let bytes_max = around.desk.message_bytes_max;
-        around.budget.partial_bytes <= CONNECTION_PARTIAL_BYTES_MAX.max(bytes_max)
-            && around.desk.partial_bytes <= SERVER_PARTIAL_BYTES_MAX.max(bytes_max)
-    }
-
-    fn give_partial(&mut self, around: &mut Around<'_>) {
-        let partial_bytes = std::mem::take(&mut self.partial_bytes);
-        around.budget.partial_bytes -= partial_bytes;
-        around.desk.partial_bytes -= partial_bytes;
+        let before = std::mem::replace(&mut self.partial_bytes, self.reader.buffered_bytes());
+        before == self.partial_bytes || around.account_partial(before, self.partial_bytes)
     }
 
     fn on_read_stopped(&mut self, quic: &mut Connection, around: &mut Around<'_>, stopped: Stop) {
@@ -313,7 +211,7 @@ impl Stream {
             // Our turn, not the client's.
             Stop::Full { .. } => self.deadline = None,
             Stop::Ended => match self.reader.end() {
-                Ok(()) => self.on_ended(around),
+                Ok(()) => self.on_ended(),
                 Err(error) => self.refuse(quic, around, 0, &error.refusal()),
             },
             Stop::TooMuch => {
@@ -367,27 +265,19 @@ impl Stream {
         let unexpected = |why| Err(WireError::Unexpected { kind, why });
         match (&mut self.work, message.into_client()?) {
             (Work::Fresh, ClientMessage::OpenProduce(partition)) => {
-                self.work = Work::Produce(ProduceWork {
-                    partition,
-                    first_sequence: 0,
-                    pending: VecDeque::new(),
-                    pending_bytes: 0,
-                    is_ending: false,
-                    last_words: None,
-                });
+                self.work = Work::Produce(ProduceWork::new(partition));
                 Ok(())
             }
-            (Work::Produce(_), ClientMessage::Produce { acks, bulk }) => {
-                self.on_produce(around, correlation, acks, bulk);
+            (Work::Produce(work), ClientMessage::Produce { acks, bulk }) => {
+                work.on_produce(around, correlation, acks, bulk);
                 Ok(())
             }
             (Work::Fresh, ClientMessage::OpenRead(open)) => {
-                self.on_open_read(around, correlation, open);
+                self.work = Work::Read(ReadWork::open(around, correlation, &open));
                 Ok(())
             }
             (Work::Fresh, ClientMessage::Request(request)) => {
-                let key = around.ask(0, 0, request);
-                self.work = Work::One { correlation, key: Some(key) };
+                self.work = Work::One { correlation, key: around.ask(0, 0, request) };
                 Ok(())
             }
             (Work::Fresh, ClientMessage::Produce { .. }) => unexpected("OpenProduce comes first on a stream"),
@@ -398,95 +288,6 @@ impl Stream {
         }
     }
 
-    fn on_produce(&mut self, around: &mut Around<'_>, correlation: u64, acks: Acks, bulk: Bytes) {
-        let Work::Produce(work) = &mut self.work else { unreachable!("matched by the caller") };
-        let bytes = bulk.len();
-        let state = match check_frame(bulk) {
-            Ok(frame) => {
-                let sequence = work.first_sequence + work.pending.len() as u64;
-                let produce = Produce { partition: work.partition, acks, frame };
-                Answer::Awaited { key: around.ask(sequence, bytes, Request::Produce(produce)) }
-            }
-            Err(why) => {
-                around.desk.counters.client_error("bad_frame");
-                Answer::Given(Err(ProduceError::Invalid { why }))
-            }
-        };
-        work.pending_bytes += bytes;
-        work.pending.push_back(Pending { correlation, acks, bytes, state });
-        self.send_answers(around);
-    }
-
-    /// Moves the answers that are next in order to the send queue, and the last words after the last of them.
-    fn send_answers(&mut self, around: &mut Around<'_>) {
-        while let Work::Produce(work) = &mut self.work {
-            match work.pending.front() {
-                Some(Pending { state: Answer::Awaited { .. }, .. }) => return,
-                Some(Pending { state: Answer::Given(result), correlation, acks, bytes }) => {
-                    let before = self.answers.len();
-                    match acks {
-                        Acks::None => {}
-                        Acks::Leader | Acks::All => {
-                            let answers = std::mem::take(&mut self.answers);
-                            self.answers = encode::produced_onto(answers, *correlation, result);
-                        }
-                    }
-                    work.pending_bytes -= bytes;
-                    work.first_sequence += 1;
-                    work.pending.pop_front();
-                    let answer_bytes = self.answers.len() - before;
-                    if answer_bytes > 0 {
-                        self.count_out(around, answer_bytes);
-                    }
-                }
-                None if work.is_ending => {
-                    let last_words = work.last_words.take();
-                    self.work = Work::Over;
-                    self.finish_when_sent = true;
-                    if let Some(last_words) = last_words {
-                        self.send(around, last_words);
-                    }
-                }
-                None => return,
-            }
-        }
-    }
-
-    fn on_open_read(&mut self, around: &mut Around<'_>, correlation: u64, open: OpenRead) {
-        let bytes_max = if open.bytes_max == 0 { PUSH_BYTES_DEFAULT } else { open.bytes_max };
-        let limit = u32::try_from(around.desk.send_buffer_bytes).unwrap_or(u32::MAX);
-        let mut work = ReadWork {
-            correlation,
-            partition: open.partition,
-            next: open.offset,
-            bytes_max: bytes_max.min(limit),
-            is_opened: false,
-            fetch: None,
-        };
-        // Answered at once, so that the client learns whether its partition and offset exist.
-        work.fetch = Some(around.ask(0, 0, Request::Fetch(work.fetch(0, Some(Duration::ZERO)))));
-        self.work = Work::Read(work);
-    }
-
-    /// Asks for the next push, if it is time. `true`: it is, but for the connection's budget.
-    fn fetch_next(&mut self, around: &mut Around<'_>) -> bool {
-        let is_crowded = around.budget.is_crowded(around.desk);
-        let unsent_max = if is_crowded { 1 } else { around.desk.send_buffer_bytes };
-        let Work::Read(work) = &mut self.work else { return false };
-        if work.fetch.is_some() || self.out_bytes >= unsent_max {
-            return false;
-        }
-        if !around.budget.takes_requests(around.desk) {
-            return true;
-        }
-        let mut fetch = work.fetch(1, None);
-        if is_crowded {
-            fetch.bytes_max = fetch.bytes_max.min(PUSH_BYTES_CROWDED);
-        }
-        work.fetch = Some(around.ask(0, 0, Request::Fetch(fetch)));
-        false
-    }
-
     /// The answer to one of this stream's requests.
     pub(crate) fn on_response(
         &mut self,
@@ -495,25 +296,16 @@ impl Stream {
         sequence: u64,
         response: Response,
     ) {
-        around.budget.requests -= 1;
         match (&mut self.work, response) {
-            (Work::Produce(work), Response::Produce(result)) => {
-                let index =
-                    usize::try_from(sequence - work.first_sequence).expect("at most STREAM_PRODUCES_MAX");
-                let pending = &mut work.pending[index];
-                around.budget.request_bytes -= pending.bytes;
-                pending.state = Answer::Given(result);
-                self.send_answers(around);
-            }
+            (Work::Produce(work), Response::Produce(result)) => work.on_response(around, sequence, result),
             (Work::Read(work), Response::Fetch(result)) => {
-                work.fetch = None;
-                match result {
-                    Ok(fetched) => self.on_fetched(around, &fetched),
-                    Err(error) => self.on_fetch_failed(quic, around, &error),
+                if let Err(last) = work.on_response(around, &mut self.outbox, result) {
+                    self.end_with(quic, around, last);
                 }
             }
             (Work::One { correlation, .. }, response) => {
                 let answer = encode::response(*correlation, &response);
+                around.answered(0);
                 self.end_with(quic, around, answer);
             }
             (Work::Fresh | Work::Produce(_) | Work::Read(_) | Work::Over, response) => {
@@ -522,120 +314,46 @@ impl Stream {
         }
     }
 
-    fn on_fetched(&mut self, around: &mut Around<'_>, fetched: &Fetched) {
-        let Work::Read(work) = &mut self.work else { unreachable!("matched by the caller") };
-        let correlation = work.correlation;
-        let is_first = !std::mem::replace(&mut work.is_opened, true);
-        if let Some(last) = fetched.frames.last() {
-            work.next = last.header().end_offset();
-        }
-        if is_first {
-            let opened = ReadOpened { log_start: fetched.log_start, high_watermark: fetched.high_watermark };
-            self.send(around, encode::read_opened(correlation, &opened));
-        }
-        if !fetched.frames.is_empty() {
-            let mut chunks = Vec::new();
-            let bytes = encode::frames(correlation, fetched, &mut chunks);
-            self.out.extend(chunks);
-            self.count_out(around, bytes);
-        }
-    }
-
-    fn on_fetch_failed(&mut self, quic: &mut Connection, around: &mut Around<'_>, error: &FetchError) {
-        let Work::Read(work) = &self.work else { unreachable!("matched by the caller") };
-        let answer = encode::read_failed(work.correlation, error);
-        self.end_with(quic, around, answer);
-    }
-
     /// The last message on this stream; no more is read from it.
     fn end_with(&mut self, quic: &mut Connection, around: &mut Around<'_>, message: Bytes) {
         self.work = Work::Over;
-        self.send(around, message);
-        self.finish_when_sent = true;
+        self.outbox.push(around, message);
+        self.outbox.finish();
         self.stop_receiving(quic, around, Code::Done);
     }
 
-    fn send(&mut self, around: &mut Around<'_>, message: Bytes) {
-        let bytes = message.len();
-        self.queue_answers();
-        self.out.push_back(message);
-        self.count_out(around, bytes);
-    }
-
-    fn count_out(&mut self, around: &mut Around<'_>, bytes: usize) {
-        self.out_bytes += bytes;
-        around.budget.unsent_bytes += bytes;
-        around.desk.counters.messages_out += 1;
-    }
-
-    fn queue_answers(&mut self) {
-        if !self.answers.is_empty() {
-            self.out.push_back(std::mem::take(&mut self.answers).into());
+    fn send_answers(&mut self, around: &mut Around<'_>) {
+        if let Work::Produce(work) = &mut self.work
+            && work.send_answers(around, &mut self.outbox)
+        {
+            self.work = Work::Over;
+            self.outbox.finish();
         }
     }
 
-    /// Hands to QUIC what it takes.
     fn flush(&mut self, quic: &mut Connection, around: &mut Around<'_>) {
         if !self.sends {
             return;
         }
-        self.queue_answers();
-        let mut sender = quic.send_stream(around.id);
-        while !self.out.is_empty() {
-            let (chunks, _) = self.out.as_mut_slices();
-            match sender.write_chunks(chunks) {
-                Ok(written) => {
-                    self.out.drain(..written.chunks);
-                    self.out_bytes -= written.bytes;
-                    around.budget.unsent_bytes -= written.bytes;
-                }
-                Err(WriteError::Blocked) => return,
-                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
-                    self.leave(quic, around, Code::Done);
-                    return;
-                }
-            }
-        }
-        if self.finish_when_sent {
-            // The only error is a stop by the client, after which nothing is left to do either.
-            let _ = sender.finish();
-            self.sends = false;
+        match self.outbox.flush(around, &mut quic.send_stream(around.id)) {
+            Sent::Open => {}
+            Sent::Finished => self.sends = false,
+            Sent::Refused => self.leave(quic, around, Code::Done),
         }
     }
 
     /// The client has no more to say.
-    fn on_ended(&mut self, around: &mut Around<'_>) {
+    fn on_ended(&mut self) {
         self.receives = false;
         self.deadline = None;
         match &mut self.work {
             Work::Fresh => {
                 self.work = Work::Over;
-                self.finish_when_sent = true;
+                self.outbox.finish();
             }
-            Work::Produce(work) => {
-                work.is_ending = true;
-                self.send_answers(around);
-            }
+            Work::Produce(work) => work.end(None),
             Work::Read(_) | Work::One { .. } | Work::Over => {}
         }
-    }
-
-    /// The client does not want our side of the stream any more, or has taken back its own.
-    pub(crate) fn leave(&mut self, quic: &mut Connection, around: &mut Around<'_>, code: Code) {
-        self.cancel(around);
-        self.stop_receiving(quic, around, code);
-        self.drop_unsent(around);
-        if std::mem::take(&mut self.sends) {
-            // An error says that it has ended already.
-            let _ = quic.send_stream(around.id).reset(number(code));
-        }
-    }
-
-    /// The connection is gone.
-    pub(crate) fn abandon(&mut self, around: &mut Around<'_>) {
-        self.cancel(around);
-        self.give_partial(around);
-        self.drop_unsent(around);
     }
 
     /// Tells the client what it did wrong, after the answers it is owed.
@@ -650,11 +368,7 @@ impl Stream {
         let last_words = encode::refused(correlation, refusal);
         self.stop_receiving(quic, around, refusal.code);
         match &mut self.work {
-            Work::Produce(work) => {
-                work.is_ending = true;
-                work.last_words = Some(last_words);
-                self.send_answers(around);
-            }
+            Work::Produce(work) => work.end(Some(last_words)),
             Work::Fresh | Work::Read(_) | Work::One { .. } => {
                 self.cancel(around);
                 self.end_with(quic, around, last_words);
@@ -664,11 +378,29 @@ impl Stream {
         }
     }
 
+    /// The client does not want our side of the stream any more, or has taken back its own.
+    pub(crate) fn leave(&mut self, quic: &mut Connection, around: &mut Around<'_>, code: Code) {
+        self.stop_receiving(quic, around, code);
+        self.abandon(around);
+        if std::mem::take(&mut self.sends) {
+            // An error says that it has ended already.
+            let _ = quic.send_stream(around.id).reset(number(code));
+        }
+    }
+
+    /// Gives up what was asked and what was to be said.
+    pub(crate) fn abandon(&mut self, around: &mut Around<'_>) {
+        self.cancel(around);
+        self.reader = MessageReader::new(0);
+        self.account_partial(around);
+        self.outbox.clear(around);
+    }
+
     fn stop_receiving(&mut self, quic: &mut Connection, around: &mut Around<'_>, code: Code) {
-        self.give_partial(around);
         self.deadline = None;
         self.chunk = Bytes::new();
         self.reader = MessageReader::new(0);
+        self.account_partial(around);
         if std::mem::take(&mut self.receives) {
             // An error says that it has ended already.
             let _ = quic.recv_stream(around.id).stop(number(code));
@@ -676,72 +408,15 @@ impl Stream {
     }
 
     fn cancel(&mut self, around: &mut Around<'_>) {
-        let mut cancel = |key, bytes| {
-            around.desk.slots.remove(key).expect("a key that waits has a slot");
-            around.desk.asks.push_back(Ask::Cancel { key });
-            around.budget.requests -= 1;
-            around.budget.request_bytes -= bytes;
-        };
         match std::mem::replace(&mut self.work, Work::Over) {
-            Work::Produce(work) => {
-                for pending in work.pending {
-                    if let Answer::Awaited { key } = pending.state {
-                        cancel(key, pending.bytes);
-                    }
-                }
-            }
-            Work::Read(ReadWork { fetch: Some(key), .. }) | Work::One { key: Some(key), .. } => {
-                cancel(key, 0)
-            }
-            Work::Fresh | Work::Read(_) | Work::One { .. } | Work::Over => {}
+            Work::Produce(work) => work.cancel(around),
+            Work::Read(work) => work.cancel(around),
+            Work::One { key, .. } => around.cancel(key, 0),
+            Work::Fresh | Work::Over => {}
         }
-    }
-
-    fn drop_unsent(&mut self, around: &mut Around<'_>) {
-        self.out.clear();
-        self.answers.clear();
-        around.budget.unsent_bytes -= std::mem::take(&mut self.out_bytes);
-    }
-}
-
-impl ReadWork {
-    fn fetch(&self, bytes_min: u32, wait_max: Option<Duration>) -> Fetch {
-        Fetch { partition: self.partition, offset: self.next, bytes_max: self.bytes_max, bytes_min, wait_max }
     }
 }
 
 fn number(code: Code) -> VarInt {
     VarInt::from_u32(code.number().into())
-}
-
-/// What a producer may send; what only brokers may say in a frame is taken out or refused.
-fn check_frame(bulk: Bytes) -> Result<Frame, String> {
-    let mut frame = take_produced_frame(bulk).map_err(|error| error.to_string())?;
-    if frame.header().encoding == Encoding::KafkaV2 {
-        return Err("Kafka's record batches are taken on the Kafka port, archived ones here".into());
-    }
-    if frame.header().append_time {
-        return Err("append time is the broker's to set (message.timestamp.type)".into());
-    }
-    if frame.header().codec == Codec::None {
-        BatchView::open(&frame).map_err(|error| error.to_string())?;
-    }
-    frame.set_starts_write(false);
-    Ok(frame)
-}
-
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let work = match &self.work {
-            Work::Fresh => "fresh",
-            Work::Produce(_) => "produce",
-            Work::Read(_) => "read",
-            Work::One { .. } => "one",
-            Work::Over => "over",
-        };
-        f.debug_struct("Stream")
-            .field("work", &work)
-            .field("out_bytes", &self.out_bytes)
-            .finish_non_exhaustive()
-    }
 }
