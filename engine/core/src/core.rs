@@ -37,8 +37,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// How often free space is measured.
 const FREE_SPACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Receive calls between two turns: acknowledgements and answers must not wait for a socket to run dry.
-const RECEIVES_PER_TURN: usize = 4;
+/// Receive calls between two turns: acknowledgements and answers must not wait for a socket to run dry. Each
+/// brings 1 MiB at most, which takes about a millisecond to decrypt.
+const RECEIVES_PER_TURN: usize = 2;
 
 /// After a socket error that is not about one datagram.
 const SOCKET_RETRY: Duration = Duration::from_millis(10);

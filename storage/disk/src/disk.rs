@@ -281,7 +281,6 @@ impl Inner {
 
     async fn retire_segment(&self, log: LogId, segment: SegmentId) -> DiskResult {
         let path = self.path(log, FileName::Segment(segment));
-        self.files.forget((log, segment));
         let measured = path.clone();
         let (data, wanted) = (self.data.clone(), self.config.spares_free_bytes_min);
         let recyclable = blocking(move || {
@@ -291,26 +290,31 @@ impl Inner {
         .await?;
         let place = self.spares.borrow_mut().reserve(recyclable);
         let Some(place) = place else {
-            return done(self.gates.moving(log, blocking(move || small::remove_file(&path))).await);
+            return self.remove_file(log, FileName::Segment(segment)).await;
         };
         let to = place.clone();
         let moved = self.gates.moving(log, blocking(move || small::move_file(&path, &to))).await;
+        // A read may have opened it while the file system was asked.
+        self.files.forget((log, segment));
         self.spares.borrow_mut().arrived(moved.is_ok().then_some(place));
         done(moved.map(drop))
     }
 
     async fn remove_file(&self, log: LogId, name: FileName) -> DiskResult {
+        let path = self.path(log, name);
+        let removed = self.gates.moving(log, blocking(move || small::remove_file(&path))).await;
         if let FileName::Segment(segment) = name {
             self.files.forget((log, segment));
         }
-        let path = self.path(log, name);
-        done(self.gates.moving(log, blocking(move || small::remove_file(&path))).await)
+        done(removed)
     }
 
     async fn remove_log(&self, log: LogId) -> DiskResult {
-        self.files.forget_log(log);
         let path = log_directory(&self.data, log);
-        done(self.gates.moving(log, blocking(move || small::remove_directory(&path))).await)
+        let removed = self.gates.moving(log, blocking(move || small::remove_directory(&path))).await;
+        // Open descriptors would keep the room.
+        self.files.forget_log(log);
+        done(removed)
     }
 
     async fn segment(&self, log: LogId, segment: SegmentId, path: &Path) -> Result<Rc<DmaFile>, DiskError> {
