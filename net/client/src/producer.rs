@@ -265,10 +265,10 @@ impl Producer {
         let deadline = Instant::now() + after;
         let mut error = first;
         loop {
-            match error {
-                AppendError::TopicNotLoaded => self.load_topic(record.topic, deadline).await?,
-                AppendError::NoRoom => {}
-                error => return Err(send_error(record.topic, error, after)),
+            if error == AppendError::TopicNotLoaded {
+                self.load_topic(record.topic, deadline).await?;
+            } else if error != AppendError::NoRoom {
+                return Err(send_error(record.topic, error, after));
             }
             // Registered before looking, so that what is released in between is not missed.
             let mut changed = std::pin::pin!(self.core.changed.notified());

@@ -341,9 +341,10 @@ async fn partitions(shared: &Shared, config: &ReaderConfig) -> Result<Vec<u32>, 
 }
 
 fn topic_error(topic: &str, error: RequestError<TopicError>) -> ReadError {
-    match error {
-        RequestError::Refused(TopicError::Unknown { .. }) => ReadError::UnknownTopic { topic: topic.into() },
-        error => ReadError::Metadata(error),
+    if let RequestError::Refused(TopicError::Unknown { .. }) = error {
+        ReadError::UnknownTopic { topic: topic.into() }
+    } else {
+        ReadError::Metadata(error)
     }
 }
 

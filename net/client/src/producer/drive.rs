@@ -48,7 +48,7 @@ impl Stream {
 
 /// Something slow that the lane waits for.
 enum Done {
-    Connected(Result<Stream, NoStream>),
+    Connected(Result<Box<Stream>, NoStream>),
     Identified(Result<u64, Trouble>),
 }
 
@@ -73,7 +73,7 @@ struct Driver {
     core: Arc<Core>,
     lane: usize,
     closed: watch::Receiver<bool>,
-    stream: Option<Stream>,
+    stream: Option<Box<Stream>>,
     doing: Option<Doing>,
     /// Metadata from before this is known to be wrong.
     newer_than: Option<Instant>,
@@ -168,7 +168,7 @@ impl Driver {
             if stream.is_written() {
                 return Event::Answer(stream.answers.next().await);
             }
-            let Stream { send, answers, outbox, written_count, .. } = stream;
+            let Stream { send, answers, outbox, written_count, .. } = &mut **stream;
             tokio::select! {
                 // Answers first: they make room and may end the stream.
                 biased;
@@ -311,13 +311,13 @@ async fn connect(core: Arc<Core>, lane: usize, newer_than: Option<Instant>) -> D
         let link = core.shared.leader_link(&info, partition, PURPOSE_SHARED).await;
         let connection = link.map_err(|error| unreachable(error.to_string()))?;
         let (send, recv) = connection.open_bi().await.map_err(|error| unreachable(error.to_string()))?;
-        Ok(Stream {
+        Ok(Box::new(Stream {
             send,
             answers: Messages::new(recv),
             outbox: vec![encode::open_produce(&info.partition(partition))],
             written_count: 0,
             correlation: 0,
-        })
+        }))
     };
     Done::Connected(connecting.await)
 }

@@ -428,7 +428,7 @@ impl One {
     /// One record has been stored.
     fn proven(settings: AccumulatorSettings) -> Self {
         let mut one = Self::new(settings);
-        let _ = one.append(0, b"first");
+        one.put(0, b"first");
         one.accumulator.flush();
         one.step(0).expect("flushed");
         one.answer(Ok(produced(0, false)));
@@ -438,6 +438,10 @@ impl One {
     fn append(&mut self, now_ms: u64, value: &[u8]) -> Delivery {
         let now = Duration::from_millis(now_ms);
         self.accumulator.append(now, &Record::new("t", value), TimestampMs(0)).expect("room").delivery
+    }
+
+    fn put(&mut self, now_ms: u64, value: &[u8]) {
+        drop(self.append(now_ms, value));
     }
 
     /// The next frame, or how long there is none.
@@ -467,12 +471,12 @@ impl One {
 #[test]
 fn without_linger_a_third_batch_waits_for_an_answer() {
     let mut one = One::proven(settings(true));
-    let _ = one.append(0, b"a");
+    one.put(0, b"a");
     assert_eq!(one.step(0).unwrap().header().record_count, 1);
-    let _ = one.append(0, b"b");
+    one.put(0, b"b");
     assert_eq!(one.step(0).unwrap().header().record_count, 1);
-    let _ = one.append(0, b"c");
-    let _ = one.append(0, b"d");
+    one.put(0, b"c");
+    one.put(0, b"d");
     assert!(one.step(0).is_err());
     one.answer(Ok(produced(0, false)));
     assert_eq!(one.step(0).unwrap().header().record_count, 2);
@@ -483,11 +487,11 @@ fn linger_holds_a_partly_filled_batch_back_and_not_a_full_one() {
     let mut settings = settings(true);
     settings.lane.linger = Duration::from_millis(50);
     let mut one = One::proven(settings);
-    let _ = one.append(10, b"a");
+    one.put(10, b"a");
     assert_eq!(one.step(10), Err(Some(60)));
     assert!(one.step(60).is_ok());
     for _ in 0..3 {
-        let _ = one.append(100, &[0; 180]);
+        one.put(100, &[0; 180]);
     }
     assert_eq!(one.step(100).unwrap().header().record_count, 2);
     assert_eq!(one.step(100), Err(Some(150)));
@@ -498,10 +502,10 @@ fn linger_holds_a_partly_filled_batch_back_and_not_a_full_one() {
 #[test]
 fn sequences_go_on_over_batches_and_stay_through_retries() {
     let mut one = One::proven(settings(true));
-    let _ = one.append(0, b"a");
-    let _ = one.append(0, b"b");
+    one.put(0, b"a");
+    one.put(0, b"b");
     let first = one.step(0).unwrap();
-    let _ = one.append(0, b"c");
+    one.put(0, b"c");
     let second = one.step(0).unwrap();
     let sequence = |frame: &Frame| frame.header().producer.unwrap().base_sequence;
     assert_eq!((sequence(&first), sequence(&second)), (1, 3));
@@ -528,7 +532,7 @@ fn fenced_producer_takes_no_more() {
 #[test]
 fn broker_that_lost_acknowledged_batches_gets_the_rest_under_a_new_id() {
     let mut one = One::new(settings(true));
-    let _ = one.append(0, b"a");
+    one.put(0, b"a");
     one.step(0).unwrap();
     one.answer(Ok(produced(0, false)));
     let delivery = one.append(0, b"b");
@@ -548,7 +552,7 @@ fn record_never_sent_says_so_at_its_deadline_and_one_sent_says_unknown() {
     let mut one = One::proven(settings(true));
     let sent = one.append(0, b"a");
     one.step(0).unwrap();
-    let _ = one.append(0, b"b");
+    one.put(0, b"b");
     one.step(0).unwrap();
     let waiting = one.append(1, b"c");
     assert!(one.step(5_001).is_err());
@@ -586,9 +590,9 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
 #[test]
 fn record_above_the_batch_size_goes_alone() {
     let mut one = One::proven(settings(true));
-    let _ = one.append(0, b"small");
-    let _ = one.append(0, &[1; 2_000]);
-    let _ = one.append(0, b"small");
+    one.put(0, b"small");
+    one.put(0, &[1; 2_000]);
+    one.put(0, b"small");
     let counts: Vec<u32> = std::iter::from_fn(|| one.step(0).ok()).map(|f| f.header().record_count).collect();
     assert_eq!(counts, [1, 1]);
     one.answer(Ok(produced(0, false)));
