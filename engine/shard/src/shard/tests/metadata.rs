@@ -45,9 +45,13 @@ fn topics_survive_restarts_and_another_core_count() {
 }
 
 #[test]
-fn create_is_answered_when_every_core_knows_the_topic() {
+fn create_is_answered_when_every_core_knows_the_topic_and_not_before() {
     let mut node = Node::start(Disk::default(), &Settings { cores: 3, ..Settings::default() });
-    let made = node.create("a", 3, &[]);
+    node.asleep = Some(2);
+    let key = node.send(create("a", 3, &[]));
+    assert_eq!(node.reply(key), None);
+    node.asleep = None;
+    let Some(Response::CreateTopic(Ok(made))) = node.reply(key) else { panic!("not made") };
     for shard in &node.shards {
         for partition in &made.partitions {
             let id = engine_api::PartitionId { topic: made.id, index: partition.index };

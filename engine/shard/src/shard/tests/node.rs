@@ -40,6 +40,8 @@ pub(super) struct Node {
     pub(super) disk_queue: VecDeque<(usize, LogId, OpId, DiskOp)>,
     /// The disk does nothing until this is false.
     pub(super) disk_waits: bool,
+    /// A core that gets no turn.
+    pub(super) asleep: Option<usize>,
     /// Operations the disk still does before the power goes.
     pub(super) disk_ops_left: Option<usize>,
     /// When the power goes, the operation that did not count any more is done all the same, untold.
@@ -93,6 +95,7 @@ impl Node {
             inbox: VecDeque::new(),
             disk_queue: VecDeque::new(),
             disk_waits: false,
+            asleep: None,
             disk_ops_left: None,
             last_op_is_done: false,
             disk_ops_count: 0,
@@ -111,11 +114,12 @@ impl Node {
     /// Delivers everything until nobody has anything left to say.
     pub(super) fn pump(&mut self) {
         loop {
-            for core in 0..self.shards.len() {
+            for core in (0..self.shards.len()).filter(|core| self.asleep != Some(*core)).collect::<Vec<_>>() {
                 self.turn(core);
             }
             let disk_can = !self.disk_waits && self.run_disk();
-            if self.inbox.is_empty() && !disk_can {
+            let is_heard = |(to, _): &(usize, Input)| self.asleep != Some(*to);
+            if !self.inbox.iter().any(is_heard) && !disk_can {
                 return;
             }
         }
