@@ -108,7 +108,8 @@ impl Checkpoint {
         }
         let mut segments = Vec::with_capacity(segment_count);
         for _ in 0..segment_count {
-            segments.push(take_segment(&mut fields)?);
+            let previous_end = segments.last().map_or(0, |before: &Segment| before.end_position);
+            segments.push(Segment { previous_end, ..take_segment(&mut fields)? });
         }
         // A copy: the state lives on, the list of segments must not live on with it.
         let app_state = (state_bytes != NO_STATE).then(|| {
@@ -161,6 +162,7 @@ fn take_segment(fields: &mut Fields<'_>) -> Result<Segment, FormatError> {
         id: SegmentId(fields.u32()?),
         generation: fields.u32()?,
         base: Offset(fields.u64()?),
+        previous_end: 0,
         end_position: fields.u64()?,
         max_timestamp: TimestampMs(fields.i64()?),
         created: TimestampMs(fields.i64()?),

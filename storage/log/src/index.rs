@@ -187,12 +187,24 @@ impl SegmentIndex {
     /// # Errors
     /// When the file is damaged, or not about this life of this segment.
     pub(crate) fn decode(file: &[u8], log: LogId, segment: &Segment) -> Result<Self, FormatError> {
-        let mut fields = open_prefix(file, MAGIC, VERSION)?;
-        let named = (fields.u64()?, fields.u32()?, fields.u32()?, fields.u64()?);
-        if named != (log.0, segment.id.0, segment.generation, segment.base.0) {
+        let (found_log, generation, index) = Self::decode_any(file)?;
+        let named = (found_log, index.segment, generation, index.base);
+        if named != (log, segment.id, segment.generation, segment.base) {
             return Err(FormatError::Damaged("belongs to another segment".to_owned()));
         }
-        let mut index = Self::of_whole(segment);
+        if index.end_position > segment.end_position {
+            return Err(FormatError::Damaged("reaches behind its segment".to_owned()));
+        }
+        Ok(index)
+    }
+
+    /// As [`decode`](Self::decode), whatever segment it belongs to; with its log and generation.
+    pub(crate) fn decode_any(file: &[u8]) -> Result<(LogId, u32, Self), FormatError> {
+        let mut fields = open_prefix(file, MAGIC, VERSION)?;
+        let log = LogId(fields.u64()?);
+        let segment = SegmentId(fields.u32()?);
+        let generation = fields.u32()?;
+        let mut index = Self::of_whole(&Segment::planned(segment, Offset(fields.u64()?)));
         index.end_position = fields.u64()?;
         index.max_timestamp = TimestampMs(fields.i64()?);
         let entry_count = fields.u32()? as usize;
@@ -208,14 +220,31 @@ impl SegmentIndex {
                 max_before: TimestampMs(fields.i64()?),
             });
         }
-        let rising = index.entries.windows(2).all(|pair| {
+        index.check()?;
+        Ok((log, generation, index))
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let rising = self.entries.windows(2).all(|pair| {
             pair[0].relative < pair[1].relative && pair[0].position_units < pair[1].position_units
         });
-        let inside = index.entries.last().is_none_or(|entry| entry.position() < index.end_position);
-        if !rising || !inside || index.end_position > segment.end_position {
+        let inside = self.entries.last().is_none_or(|entry| {
+            entry.position() < self.end_position
+                && self.base.0.checked_add(u64::from(entry.relative)).is_some()
+        });
+        if !rising || !inside {
             return Err(FormatError::Damaged("entries out of order".to_owned()));
         }
-        Ok(index)
+        Ok(())
+    }
+
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// Every place it knows.
+    pub(crate) fn boundaries(&self) -> impl Iterator<Item = Place> {
+        self.entries.iter().map(|entry| Place { position: entry.position(), offset: self.offset_of(entry) })
     }
 }
 

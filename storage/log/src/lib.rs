@@ -20,6 +20,7 @@ pub mod event;
 mod fields;
 mod gather;
 mod index;
+pub mod inspect;
 mod jobs;
 pub mod log;
 mod opening;
@@ -30,7 +31,7 @@ mod segment;
 mod segment_header;
 mod tail;
 
-pub use config::LogConfig;
+pub use config::{APP_STATE_BYTES_MAX, LogConfig};
 pub use disk_op::{
     BLOCK_BYTES, DiskError, DiskErrorKind, DiskOp, DiskReply, DiskResult, FileName, OpId, SegmentId,
 };

@@ -140,6 +140,12 @@ impl Log {
         self.recent.staged_bytes()
     }
 
+    /// A read from here on is served from memory.
+    #[must_use]
+    pub fn is_cached(&self, from: Offset) -> bool {
+        self.recent.start().is_some_and(|start| start <= from)
+    }
+
     /// Bytes of live segments on disk, zeroed room not counted.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {

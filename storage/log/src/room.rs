@@ -119,10 +119,9 @@ mod tests {
     use super::*;
 
     fn zero(room: &mut Room, used: u64, cap: u64, step: &mut u64) -> Option<(u64, u64)> {
-        match room.poll(used, cap, step)?.1 {
-            DiskOp::Zero { from, to, .. } => Some((from, to)),
-            other => panic!("{other:?}"),
-        }
+        let op = room.poll(used, cap, step)?.1;
+        let DiskOp::Zero { from, to, .. } = op else { panic!("{op:?}") };
+        Some((from, to))
     }
 
     #[test]

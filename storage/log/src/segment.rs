@@ -16,6 +16,8 @@ pub(crate) struct Segment {
     /// Salt of its frames; 0 until its header is on stable storage ("begun").
     pub(crate) generation: u32,
     pub(crate) base: Offset,
+    /// Where the segment before it ends, which may have been retired meanwhile; 0: there is none.
+    pub(crate) previous_end: u64,
     /// Where its frames end, staged ones included.
     pub(crate) end_position: u64,
     pub(crate) max_timestamp: TimestampMs,
@@ -29,6 +31,7 @@ impl Segment {
             id,
             generation: 0,
             base,
+            previous_end: 0,
             end_position: FIRST_FRAME,
             max_timestamp: NO_TIMESTAMP,
             created: TimestampMs(0),

@@ -30,7 +30,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) generation: u32,
     pub(crate) base_offset: Offset,
     pub(crate) created: TimestampMs,
-    /// Where the segment before ends: all of it was on stable storage when this header was written.
+    /// Where the segment before ends: all of it was on stable storage when this header was written. 0: there
+    /// is none, or it is retired for good.
     pub(crate) previous_end: u64,
     pub(crate) label: String,
 }

@@ -6,6 +6,7 @@ fn checkpoint() -> Checkpoint {
         id: SegmentId(4),
         generation: 9,
         base: Offset(100),
+        previous_end: 0,
         end_position: 65_536,
         max_timestamp: TimestampMs(55),
         created: TimestampMs(50),
@@ -31,7 +32,10 @@ fn checkpoint() -> Checkpoint {
         durable,
         write_bytes_max: 1 << 20,
         app_state: Some(Bytes::from_static(b"producers")),
-        segments: vec![sealed, Segment::planned(SegmentId(5), Offset(900))],
+        segments: vec![
+            sealed,
+            Segment { previous_end: 65_536, ..Segment::planned(SegmentId(5), Offset(900)) },
+        ],
     }
 }
 

@@ -161,6 +161,7 @@ impl Log {
         }
         if self.goal == Goal::Close {
             if self.is_written_out() && !self.checkpoints.is_clean && self.has_something_to_say() {
+                self.close_index();
                 self.write_checkpoint(now, true);
             }
             return;
@@ -178,10 +179,7 @@ impl Log {
     }
 
     fn is_written_out(&self) -> bool {
-        self.state == LogState::Closing
-            && !self.recent.has_staged()
-            && !self.writer.is_writing()
-            && !self.reads.has_saves()
+        self.state == LogState::Closing && !self.recent.has_staged() && !self.writer.is_writing()
     }
 
     pub(super) fn has_something_to_say(&self) -> bool {

@@ -44,10 +44,6 @@ impl Reads {
         self.jobs.is_empty() && self.saves.is_empty() && self.merging.is_none()
     }
 
-    pub(super) fn has_saves(&self) -> bool {
-        !self.saves.is_empty() || self.merging.is_some()
-    }
-
     pub(super) fn drop_memory(&mut self) {
         if self.is_idle() {
             let asked_count = self.asked_count;
@@ -358,6 +354,14 @@ impl Log {
         }
     }
 
+    /// The active segment's, so that the next life need not put it together.
+    pub(super) fn close_index(&mut self) {
+        let active = self.segments.iter().find(|segment| segment.id == self.durable.segment).expect("live");
+        let rest = SegmentIndex::starting_at(active, self.durable);
+        let index = std::mem::replace(&mut self.writer.index, rest);
+        self.save_index(index);
+    }
+
     /// One at a time.
     pub(super) fn poll_index_saves(&mut self) {
         let is_busy =
@@ -392,10 +396,9 @@ impl Log {
         let Some(segment) = self.segments.iter().find(|segment| segment.id == id) else { return };
         let Ok(DiskReply::Bytes(file)) = result else { return };
         let Ok(stored) = SegmentIndex::decode(&file, self.id, segment) else { return };
-        if self.is_serving_or_closing() && !self.goal.is_remove() {
-            if let Some(whole) = end.behind(&stored) {
-                self.store_index(&whole);
-            }
+        let may_write = self.is_serving_or_closing() && !self.goal.is_remove();
+        if let Some(whole) = end.behind(&stored).filter(|_| may_write) {
+            self.store_index(&whole);
         }
     }
 

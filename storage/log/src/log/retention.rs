@@ -6,7 +6,6 @@ use super::Log;
 use crate::config::IDLE_AFTER;
 use crate::disk_op::{DiskOp, DiskResult, FileName, SegmentId};
 use crate::event::LogEvent;
-use crate::index::SegmentIndex;
 use crate::ops::Purpose;
 
 /// An index of no more entries than this stays in memory.
@@ -26,6 +25,12 @@ impl Log {
         while self.is_first_sealed() && self.segments[1].base <= before {
             retired.push(self.drop_first_segment());
         }
+        self.on_start_raised(retired);
+    }
+
+    fn on_start_raised(&mut self, retired: Vec<SegmentId>) {
+        // Told now it would be taken for this start, which is not durable yet.
+        self.events.retain(|event| *event != LogEvent::Trimmed);
         self.checkpoints.on_trimmed(retired);
     }
 
@@ -36,7 +41,7 @@ impl Log {
             retired.push(self.drop_first_segment());
         }
         if !retired.is_empty() {
-            self.checkpoints.on_trimmed(retired);
+            self.on_start_raised(retired);
         }
     }
 
@@ -98,10 +103,7 @@ impl Log {
         self.recent.shrink();
         self.writer.drop_memory();
         if self.writer.index.entry_count() > IDLE_INDEX_ENTRIES_MAX {
-            let active = self.segments.iter().find(|segment| segment.id == self.durable.segment);
-            let rest = SegmentIndex::starting_at(active.expect("live"), self.durable);
-            let index = std::mem::replace(&mut self.writer.index, rest);
-            self.save_index(index);
+            self.close_index();
         }
         self.reads.drop_memory();
         self.ops.shrink();

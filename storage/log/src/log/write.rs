@@ -122,8 +122,8 @@ impl Log {
     pub(super) fn roll(&mut self) {
         let active = self.segments.back().expect("never empty");
         assert!(!active.is_empty(), "an empty segment is not rolled");
-        let next = active.next_id();
-        self.segments.push_back(Segment::planned(next, self.staged.offset));
+        let (next, previous_end) = (active.next_id(), active.end_position);
+        self.segments.push_back(Segment { previous_end, ..Segment::planned(next, self.staged.offset) });
         self.staged = self.staged.in_segment(next);
     }
 
@@ -203,12 +203,11 @@ impl Log {
         if writer.ahead.is_none() && (is_near && self.goal == Goal::Serve || is_planned_with_frames) {
             writer.ahead = Some(Room::absent(next));
         }
-        if let Some(ahead) = &mut writer.ahead {
-            if let Some((purpose, op)) =
-                ahead.poll(next_used.unwrap_or(FIRST_FRAME), cap, &mut writer.step_bytes)
-            {
-                self.ops.ask(purpose, op);
-            }
+        let step_bytes = &mut writer.step_bytes;
+        let ahead = writer.ahead.as_mut();
+        let asked = ahead.and_then(|ahead| ahead.poll(next_used.unwrap_or(FIRST_FRAME), cap, step_bytes));
+        if let Some((purpose, op)) = asked {
+            self.ops.ask(purpose, op);
         }
     }
 
@@ -284,17 +283,15 @@ impl Log {
     }
 
     fn first_block(&self) -> Bytes {
-        let nth = self.segments.iter().position(|segment| segment.id == self.durable.segment);
-        let nth = nth.expect("the writer's segment is live");
-        let segment = &self.segments[nth];
-        let previous = nth.checked_sub(1).map(|before| self.segments[before].end_position);
+        let segment = self.segments.iter().find(|segment| segment.id == self.durable.segment);
+        let segment = segment.expect("the writer's segment is live");
         SegmentHeader {
             log: self.id,
             segment: segment.id,
             generation: self.writer.room.generation,
             base_offset: segment.base,
             created: segment.created,
-            previous_end: previous.unwrap_or(0),
+            previous_end: segment.previous_end,
             label: self.label.clone(),
         }
         .encode()

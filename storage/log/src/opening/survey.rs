@@ -93,6 +93,7 @@ impl Opening {
         let begun = Segment {
             generation: header.generation,
             created: header.created,
+            previous_end: header.previous_end,
             ..Segment::planned(id, header.base_offset)
         };
         if self.segments.last().is_some_and(|last| !last.is_begun() && last.id == id) {
@@ -103,6 +104,11 @@ impl Opening {
                 self.damaged_behind = Some(format!("segment {}: begins at the wrong offset", id.0));
                 return false;
             }
+        }
+        if header.previous_end == 0 && self.checkpoint.is_none() {
+            // What lies before it had been retired when it was begun.
+            self.segments.clear();
+            self.known_ends.clear();
         }
         if let Some(last) = self.segments.last() {
             let known = *self.known_ends.last().expect("one for each segment");
