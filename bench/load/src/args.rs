@@ -122,11 +122,11 @@ pub struct DiskArgs {
 pub struct QuicArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub gigabytes: u64,
-    /// Receive window of the stream and of the connection, KiB
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    /// Receive window of the connection, KiB; the stream's is half of it, as the broker's
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=65_536))]
     pub window_kib: u32,
     /// Send and receive buffer of the sockets, KiB
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=65_536))]
     pub socket_kib: u32,
 }
 
@@ -145,9 +145,9 @@ impl QuicArgs {
     pub fn bench(&self) -> SinkBench {
         let window_bytes = self.window_kib << 10;
         let windows = Windows {
-            stream_receive_bytes: window_bytes,
+            stream_receive_bytes: window_bytes / 2,
             receive_bytes: window_bytes,
-            send_bytes: u64::from(window_bytes),
+            send_bytes: SEND_WINDOW_BYTES,
             socket_bytes: (self.socket_kib as usize) << 10,
         };
         SinkBench { total_bytes: self.gigabytes * 1_000_000_000, windows }
@@ -208,6 +208,9 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         Err(format!("{rate}: 0.001 to 1e9 records per second"))
     }
 }
+
+/// The SDK's.
+const SEND_WINDOW_BYTES: u64 = 16 << 20;
 
 fn parse_block(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_| format!("'{text}' is not a number of bytes"))?;

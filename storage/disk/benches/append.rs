@@ -1,7 +1,8 @@
 //! Durable appends through the log and this door, against fio on a file of the same kind, in one run.
 //!
 //! One append at a time, as fio writes: each is staged, written and answered before the next. Segments are recycled,
-//! so both write where zeros or old data were, and change no extent. fio's part is left out when it is not installed.
+//! so both write where zeros or old data were, and change no extent. The two take turns, and medians are compared, so
+//! that a busy machine is busy for both. fio's part is left out when it is not installed.
 //!
 //!     cargo bench -p millstream-storage-disk --bench append [-- DIRECTORY]
 
@@ -22,7 +23,9 @@ const LOG: LogId = LogId(1);
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Until every segment the log asks for is a recycled one.
 const WARM_UP_BYTES: u64 = 5 * SEGMENT_BYTES;
-const MEASURED: Duration = Duration::from_secs(4);
+/// Of one round of either.
+const MEASURED: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 5;
 const BLOCK_SIZES: [usize; 3] = [4 << 10, 64 << 10, 256 << 10];
 
 fn main() {
@@ -40,14 +43,11 @@ fn main() {
         .expect("an executor")
         .join()
         .expect("the bench ran");
-    let file = dir.path().join("fio");
-    zeroed(&file);
     println!(
         "{:>8} {:>12} {:>9} {:>9} {:>12} {:>7}",
         "block", "log MB/s", "p50 us", "p99 us", "fio MB/s", "ratio"
     );
-    for (block_bytes, ours) in rows {
-        let fio = fio(&file, block_bytes);
+    for Row { block_bytes, ours, fio } in rows {
         let (shown, ratio) = match fio {
             Some(mb) => (format!("{mb:.1}"), format!("{:.2}", ours.mb_per_second / mb)),
             None => ("no fio".to_owned(), "-".to_owned()),
@@ -58,13 +58,19 @@ fn main() {
     println!("caches below the block device are not visible from here");
 }
 
+struct Row {
+    block_bytes: usize,
+    ours: Figures,
+    fio: Option<f64>,
+}
+
 struct Figures {
     mb_per_second: f64,
     p50_us: u128,
     p99_us: u128,
 }
 
-async fn appends(data: &Path) -> Vec<(usize, Figures)> {
+async fn appends(data: &Path) -> Vec<Row> {
     let disk =
         Disk::open(data, &data.join("identity"), 0, 1, DiskConfig::default()).await.expect("the disk opens");
     let mut bench = Bench::new(disk);
@@ -73,22 +79,29 @@ async fn appends(data: &Path) -> Vec<(usize, Figures)> {
     while bench.written < WARM_UP_BYTES {
         bench.append(&warm).await;
     }
+    let file = data.join("fio");
+    zeroed(&file);
     let mut rows = Vec::new();
     for block_bytes in BLOCK_SIZES {
         let frame = bench.frame(block_bytes);
-        let start = Instant::now();
-        let mut times = Vec::new();
-        while start.elapsed() < MEASURED {
-            let before = Instant::now();
-            bench.append(&frame).await;
-            times.push(before.elapsed());
+        let (mut ours, mut others, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(bench.round(&frame, &mut times).await);
+            // Blocks this executor, which has nothing else to do.
+            others.extend(fio(&file, block_bytes));
         }
-        let mb_per_second = (times.len() * block_bytes) as f64 / start.elapsed().as_secs_f64() / 1e6;
         times.sort_unstable();
         let at = |share: usize| times[times.len() * share / 100].as_micros();
-        rows.push((block_bytes, Figures { mb_per_second, p50_us: at(50), p99_us: at(99) }));
+        let mb_per_second = median(&mut ours).expect("there were rounds");
+        let ours = Figures { mb_per_second, p50_us: at(50), p99_us: at(99) };
+        rows.push(Row { block_bytes, ours, fio: median(&mut others) });
     }
     rows
+}
+
+fn median(figures: &mut [f64]) -> Option<f64> {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
 }
 
 /// One log and its disk, as a core holds them.
@@ -128,6 +141,19 @@ impl Bench {
         let frame = sealed(&vec![0xA5; bytes - overhead]);
         assert_eq!(frame.header().frame_bytes(), bytes);
         frame
+    }
+
+    /// MB per second.
+    async fn round(&mut self, frame: &Frame, times: &mut Vec<Duration>) -> f64 {
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed() < MEASURED {
+            let before = Instant::now();
+            self.append(frame).await;
+            times.push(before.elapsed());
+            count += 1;
+        }
+        (count * frame.header().frame_bytes()) as f64 / start.elapsed().as_secs_f64() / 1e6
     }
 
     async fn append(&mut self, frame: &Frame) {
