@@ -30,7 +30,8 @@ impl Partition {
         let may_wait = fetch.bytes_min > 0 && fetch.wait_max != Some(Duration::ZERO);
         let deadline = fetch.wait_max.and_then(|wait| now.mono.checked_add(wait));
         let asked = Asked { slot, fetch, deadline, may_wait };
-        if asked.fetch.offset < self.commit_end && !ctx.budget.may_read(asked.fetch.bytes_max as usize) {
+        let needs_disk = asked.fetch.offset < self.commit_end && !self.log().is_cached(asked.fetch.offset);
+        if needs_disk && !ctx.budget.may_read(asked.fetch.bytes_max as usize) {
             return self.wait(ctx, asked, Waiting::Memory);
         }
         self.fetch_now(ctx, asked);

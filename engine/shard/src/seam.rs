@@ -39,7 +39,8 @@ pub enum Input {
         slot: ReplySlot,
         request: Request,
     },
-    /// The asker is gone: forget the slot; a produce already accepted is still stored.
+    /// The asker is gone. A request that waits is forgotten; a write already accepted is finished, and its answer
+    /// may still come.
     Cancel(ReplySlot),
     Disk {
         log: LogId,
