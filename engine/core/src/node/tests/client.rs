@@ -72,6 +72,7 @@ impl Client {
             encode::produce(1, Acks::All, frame, &mut chunks);
         }
         let id = self.open(&chunks);
+        self.quic.send_stream(id).finish().unwrap();
         let answers = frames.iter().map(|_| {
             let message = self.next_message(id);
             let ServerMessage::Produced(result) = message else { panic!("{message:?}") };
