@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// What the thread looks after.
 pub(crate) struct Control {
     pub(crate) node: Arc<Node>,
+    /// Told to stop: whoever balances load is to look elsewhere.
+    pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) begun: Instant,
     pub(crate) data: PathBuf,
     pub(crate) free_bytes_min: u64,
@@ -98,6 +101,9 @@ impl Control {
     /// Why requests should go elsewhere; empty: they should not.
     async fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            reasons.push("shutting down".to_owned());
+        }
         if !self.node.is_ready() {
             reasons.push("logs are still being opened".to_owned());
         }

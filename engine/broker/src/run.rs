@@ -7,6 +7,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// From the first signal to the end of the process. A service manager waits for more.
 const STOP_TIMEOUT: Duration = Duration::from_secs(9);
+/// How long a port in use may be one that is being released, and how often to look.
+const PORT_RELEASE: Duration = Duration::from_secs(1);
+const PORT_RETRY: Duration = Duration::from_millis(10);
 /// Held in memory by default: this share of the machine's.
 const MEMORY_SHARE: u64 = 4;
 /// When the machine does not tell its memory.
@@ -45,7 +49,8 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Short enough not to be seen in idle CPU time, long enough to save most wake-ups under load.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 
-/// Why a broker did not start, or did not end as it should. One line, with its remedy.
+/// Why a broker did not start, or did not end as it should. One line, with its remedy; [`RunError::Node`] has
+/// been logged already.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
@@ -96,7 +101,7 @@ pub fn run(flags: &Flags) -> Result<(), RunError> {
     let cpus = settings.cores.resolve()?;
     let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
     check_machine(&settings, &data, cpus.len(), &log)?;
-    let group = bind_group(settings.listen, cpus.len())?;
+    let group = bind_udp(settings.listen, cpus.len())?;
     let http = bind_http(settings.http)?;
     let place = Place::new(&settings, &group, &http, &cpus);
     let tls = server_tls(&settings, &data, &place, &log)?;
@@ -108,30 +113,32 @@ pub fn run(flags: &Flags) -> Result<(), RunError> {
         .map_err(system("no thread for signals"))?;
     let config = node_config(&settings, &data, cpus, group, &tls, &place, &log)?;
     let node = Arc::new(Node::start(config)?);
+    let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
         node: Arc::clone(&node),
+        stopping: Arc::clone(&stopping),
         begun,
         data: data.path().to_owned(),
         free_bytes_min: settings.free_bytes_min,
         cert_expires_ms: tls.expires_ms,
     };
     control::start(http, control, wake).map_err(system("no control thread"))?;
-    let outcome = live(&node, &woken, &log, || place.say_ready(&log, &tls, &data, begun));
-    if let Err(error) = &outcome {
-        log.error("broker_failed", &[("why", error.to_string())]);
-    } else {
-        log.info("stopped", &[("up_s", begun.elapsed().as_secs().to_string())]);
+    let outcome = live(&node, &woken, &stopping, &log, || place.say_ready(&log, &tls, &data, begun));
+    match &outcome {
+        Ok(()) => log.info("stopped", &[("up_s", begun.elapsed().as_secs().to_string())]),
+        Err(error) => log.error("broker_failed", &[("why", error.to_string())]),
     }
-    outcome
+    Ok(outcome?)
 }
 
 /// From the cores' start to their end.
 fn live(
     node: &Node,
     woken: &mpsc::Receiver<Wake>,
+    stopping: &AtomicBool,
     log: &Logger,
     say_ready: impl FnOnce(),
-) -> Result<(), RunError> {
+) -> Result<(), NodeError> {
     let mut say_ready = Some(say_ready);
     loop {
         match woken.recv().expect("the control thread and the signals' hold senders") {
@@ -141,11 +148,12 @@ fn live(
                     tell_manager("READY=1", log);
                 }
             }
-            Wake::Ended(outcome) => return Ok(outcome?),
+            Wake::Ended(outcome) => return outcome,
             Wake::Signal(name) => {
                 log.info("stopping", &[("signal", name.to_owned())]);
                 tell_manager("STOPPING=1", log);
-                return Ok(node.stop_within(STOP_TIMEOUT)?);
+                stopping.store(true, Ordering::Relaxed);
+                return node.stop_within(STOP_TIMEOUT);
             }
         }
     }
@@ -214,6 +222,18 @@ fn check_machine(settings: &Settings, data: &DataDir, cores: usize, log: &Logger
         }
     }
     Ok(())
+}
+
+/// The port of a broker that was killed is free a moment after its process is gone: the kernel ends io_uring's
+/// operations, which hold the sockets, in the background. So a port in use is asked for again for a while.
+fn bind_udp(address: SocketAddr, cores: usize) -> Result<UdpGroup, BindError> {
+    let until = Instant::now() + PORT_RELEASE;
+    loop {
+        match bind_group(address, cores) {
+            Err(BindError::InUse { .. }) if Instant::now() < until => std::thread::sleep(PORT_RETRY),
+            bound => return bound,
+        }
+    }
 }
 
 fn bind_http(address: SocketAddr) -> Result<TcpListener, RunError> {

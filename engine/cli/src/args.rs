@@ -78,6 +78,9 @@ pub enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Look at logs on disk, without a broker
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Check this machine: kernel, io_uring, memory locking, disk, buffers, each with its fix
     Doctor(DoctorArgs),
     /// Measure
@@ -282,7 +285,7 @@ pub enum LogCommand {
                       running on it.\n\nExample:\n  millstream log verify ./millstream-data"
     )]
     Verify(LogVerifyArgs),
-    /// Print the frames of a segment file
+    /// Print what a log's file holds: frames of a segment, entries of an index, a checkpoint
     #[command(
         after_help = "Example:\n  millstream log dump ./millstream-data/logs/0000000000000001/0000000001.seg"
     )]

@@ -13,6 +13,7 @@ mod doctor;
 pub mod failure;
 mod interrupt;
 mod lines;
+mod log;
 mod manual;
 mod output;
 mod produce;

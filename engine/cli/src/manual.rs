@@ -34,7 +34,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         man(&ManArgs { dir: dir.path().join("man") }).unwrap();
         for name in
-            ["millstream.1", "millstream-serve.1", "millstream-topic-create.1", "millstream-topic-list.1"]
+            ["millstream.1", "millstream-serve.1", "millstream-topic-create.1", "millstream-log-verify.1"]
         {
             assert!(dir.path().join("man").join(name).exists(), "{name}");
         }

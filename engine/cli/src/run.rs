@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, Global};
 use crate::failure::{Exit, Failure};
-use crate::{cluster, consume, doctor, manual, output, produce, sdk, serve, topic};
+use crate::{cluster, consume, doctor, log, manual, output, produce, sdk, serve, topic};
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -30,6 +30,7 @@ fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
         Command::Cluster(command) => on_one_thread(sdk::with_client(&global, async |client| {
             cluster::run(&client.admin(), command, global.format).await
         })),
+        Command::Log(command) => log::run(&command, global.format),
         Command::Doctor(args) => doctor::run(&args, global.format),
         Command::Bench(args) => on_two_threads(bench(&global, args)),
         Command::Completions(args) => manual::completions(&args),

@@ -1,12 +1,24 @@
 //! `millstream serve`.
 
-use engine_broker::Flags;
+use engine_broker::{Flags, RunError};
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
-    engine_broker::run(&flags(args)).map_err(Failure::failed)
+    engine_broker::run(&flags(args)).map_err(|error| match error {
+        // It is in the log, in the format that was asked for.
+        RunError::Node(_) => Failure::failed(""),
+        RunError::Settings(_)
+        | RunError::Cpus(_)
+        | RunError::DataDir(_)
+        | RunError::Cert(_)
+        | RunError::Bind(_)
+        | RunError::Http { .. }
+        | RunError::Machine { .. }
+        | RunError::Start(_)
+        | RunError::System { .. } => Failure::failed(error),
+    })
 }
 
 fn flags(args: ServeArgs) -> Flags {

@@ -32,6 +32,8 @@ fn the_contracts_lines_are_understood() {
         "consume t --offset 17",
         "consume t --timestamp 2026-03-01T00:00:00Z --output json",
         "cluster status --format json",
+        "log verify dir",
+        "log dump file",
         "doctor",
         "completions zsh",
         "--server a:1 --server b:2,c:3 topic list",
