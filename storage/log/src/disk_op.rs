@@ -3,6 +3,8 @@
 //! Every operation is about one log's directory, named by the [`LogId`](storage_frame::LogId) it travels with.
 //! Operations under way at the same time may finish in any order; a log that needs an order waits.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// Direct I/O moves whole blocks of this size at multiples of it.
@@ -25,6 +27,36 @@ pub enum FileName {
     Index(SegmentId),
     /// `checkpoint`
     Checkpoint,
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(SegmentId(id)) => write!(f, "{id:010}.seg"),
+            Self::Index(SegmentId(id)) => write!(f, "{id:010}.idx"),
+            Self::Checkpoint => f.write_str("checkpoint"),
+        }
+    }
+}
+
+impl FileName {
+    /// The file of a log that is named so; `None`: none is.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "checkpoint" {
+            return Some(Self::Checkpoint);
+        }
+        let (id, ending) = name.split_once('.')?;
+        if id.len() != 10 || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let id = SegmentId(id.parse().ok()?);
+        match ending {
+            "seg" => Some(Self::Segment(id)),
+            "idx" => Some(Self::Index(id)),
+            _ => None,
+        }
+    }
 }
 
 /// One operation. "Durable" means: once it is answered `Ok`, it survives a loss of power.
@@ -86,3 +118,20 @@ pub enum DiskErrorKind {
 }
 
 pub type DiskResult = Result<DiskReply, DiskError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_read_as_they_are_written() {
+        for name in
+            [FileName::Segment(SegmentId(7)), FileName::Index(SegmentId(u32::MAX)), FileName::Checkpoint]
+        {
+            assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        }
+        for foreign in ["", "checkpoint.new", "7.seg", "9999999999.seg", "000000000x.seg", "0000000001.log"] {
+            assert_eq!(FileName::parse(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -666,6 +666,12 @@ fn idle_log_gives_its_memory_back_and_goes_on() {
     assert_eq!(rig.read_all(1 << 20), frames);
 }
 
+/// 10,000 idle partitions must stay under 32 KiB each with everything else of theirs.
+#[test]
+fn idle_log_is_small() {
+    assert!(size_of::<storage_log::Log>() <= 1400, "{}", size_of::<storage_log::Log>());
+}
+
 #[test]
 fn tail_that_reads_back_wrong_is_not_written_again() {
     let mut rig = Rig::opened(config());

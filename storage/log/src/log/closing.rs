@@ -31,6 +31,7 @@ impl Log {
         self.goal = Goal::Remove { attempt_count: 0 };
         self.state = LogState::Closing;
         self.end_all_jobs_trimmed();
+        self.space.on_granted(); // Removing takes none.
         self.ops.withdraw_wanted();
     }
 

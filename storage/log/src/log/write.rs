@@ -166,7 +166,7 @@ impl Log {
 
     /// Moves the writer on when all of its segment is durable and another one follows.
     fn seal_written(&mut self) {
-        while let Some(nth) = self.segments.iter().position(|segment| segment.id == self.durable.segment) {
+        while let Some(nth) = self.segments.iter().rposition(|segment| segment.id == self.durable.segment) {
             let is_whole = self.segments[nth].end_position == self.durable.position;
             if !is_whole || nth + 1 == self.segments.len() || self.writer.is_writing() {
                 return;

@@ -188,7 +188,9 @@ impl Opening {
             return self.end_scan(scan, End::Clean);
         }
         let salt = self.segments[scan.nth].salt();
-        let ahead = LookAhead::behind(&scan.point, salt, self.write_bytes_max(), self.limit(scan.nth), why);
+        let largest = scan.headers.iter().map(FrameHeader::frame_bytes).max().unwrap_or(0) as u64;
+        let write_bytes_max = self.write_bytes_max().max(largest);
+        let ahead = LookAhead::behind(&scan.point, salt, write_bytes_max, self.limit(scan.nth), why);
         let from = scan.point.position;
         self.look_at(scan, ahead, from, &rest)
     }

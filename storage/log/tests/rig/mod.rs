@@ -144,13 +144,22 @@ impl Rig {
         self.reopen();
     }
 
+    pub fn crash_and_begin_reopening(&mut self) {
+        self.disk.crash(&mut self.dice);
+        self.begin_reopening();
+    }
+
     pub fn reopen(&mut self) {
+        self.begin_reopening();
+        self.settle();
+    }
+
+    fn begin_reopening(&mut self) {
         self.epoch.0 += 1;
         self.now.wall.0 += 1_000;
         self.events.clear();
         self.recovered = None;
         self.log = Log::open(self.id, "test/0", self.config.clone(), self.now);
-        self.settle();
     }
 
     pub fn close_and_reopen(&mut self) {
