@@ -68,7 +68,9 @@ pub enum ProduceError {
     /// The partition is led elsewhere, or its log is still being opened: retry.
     #[error("partition is not ready here: refresh metadata, then retry")]
     NotLeader,
-    #[error("batch of {batch_bytes} bytes is above this topic's max.message.bytes of {batch_bytes_max}: send smaller batches or raise it")]
+    #[error(
+        "batch of {batch_bytes} bytes is above this topic's max.message.bytes of {batch_bytes_max}: send smaller batches or raise it"
+    )]
     TooLarge { batch_bytes: u64, batch_bytes_max: u64 },
     #[error("batch refused: {why}")]
     Invalid { why: String },
@@ -77,7 +79,9 @@ pub enum ProduceError {
     #[error("producer {producer_id} has been replaced: epoch {sent}, current {current}")]
     ProducerFenced { producer_id: u64, sent: u16, current: u16 },
     /// Retriable: reads, deletes and retention go on, and producing resumes by itself.
-    #[error("data disk is below its free-space watermark: delete data or add space, producing resumes by itself")]
+    #[error(
+        "data disk is below its free-space watermark: delete data or add space, producing resumes by itself"
+    )]
     NoSpace,
     /// Retriable: the core's memory budget is used up.
     #[error("broker is over its memory budget: retry later")]

@@ -88,7 +88,10 @@ impl BatchBuilder {
     /// Bytes of the frame that [`seal`](Self::seal) would make now, uncompressed.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
-        HEADER_BYTES + self.batch.blob.len() + self.batch.index.len() * size_of::<ArchivedEntry>() + ROOT_BYTES
+        HEADER_BYTES
+            + self.batch.blob.len()
+            + self.batch.index.len() * size_of::<ArchivedEntry>()
+            + ROOT_BYTES
     }
 
     /// Adds a record.
@@ -157,7 +160,8 @@ impl BatchBuilder {
         compress: impl FnOnce(&[u8]) -> (Codec, Option<Vec<u8>>),
     ) -> Frame {
         assert!(!self.is_empty(), "an empty batch has no offsets to ask for");
-        let archived = rkyv::to_bytes::<rkyv::rancor::Panic>(&self.batch).unwrap_or_else(|never| match never {});
+        let archived =
+            rkyv::to_bytes::<rkyv::rancor::Panic>(&self.batch).unwrap_or_else(|never| match never {});
         let (codec, payload) = match compress(&archived) {
             (codec, Some(compressed)) => (codec, Bytes::from(compressed)),
             (_, None) => (Codec::None, Bytes::from_owner(archived)),
@@ -309,7 +313,8 @@ impl BatchView {
             Some(before) => batch.index[before].headers_end.to_native() as usize,
             None => 0,
         };
-        read_record(&self.header, batch.blob.as_slice(), index, start, entry).ok_or(BatchError::Record { index })
+        read_record(&self.header, batch.blob.as_slice(), index, start, entry)
+            .ok_or(BatchError::Record { index })
     }
 }
 
