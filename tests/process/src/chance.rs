@@ -14,7 +14,7 @@ impl Chance {
         Chance { state }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -24,10 +24,10 @@ impl Chance {
     /// Below `end`, which is above zero.
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "nothing is below zero");
-        self.next() % end
+        self.draw() % end
     }
 
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| (self.next() >> 32) as u8).collect()
+        (0..count).map(|_| (self.draw() >> 32) as u8).collect()
     }
 }

@@ -65,7 +65,7 @@ fn a_record_above_the_limit_is_refused_and_the_rest_goes_on() {
             .expect(1)
             .says(&["max.message.bytes", "1048576"]);
         let fits = vec![b'y'; 1_000_000];
-        cli.run_with(&["produce", "limit"], lines::joined(&[fits.clone()])).expect(0);
+        cli.run_with(&["produce", "limit"], lines::joined(std::slice::from_ref(&fits))).expect(0);
         assert_eq!(cli.values("limit"), lines::joined(&[fits]));
         cli.run(&["topic", "alter", "limit", "--config", "max.message.bytes=2000"]).expect(0);
         let medium = vec![b'z'; 5_000];
