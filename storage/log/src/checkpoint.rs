@@ -1,7 +1,7 @@
 //! The checkpoint file: where opening begins, and what it may rely on.
 //!
 //! ```text
-//!   0  magic "MSCHKPNT"   8  version u32       12  crc u32, CRC-32C of all that follows
+//!   0  magic "MSCHKPNT"   8  version u32       12  crc u32, CRC-32C of version and all that follows
 //!  16  log id u64        24  sequence u64      32  start offset u64
 //!  40  flags u32 (bit 0: closed in order)      44  segment count u32
 //!  48  scan from: point  80  durable: point   112  largest write u64 (bytes)

@@ -1,6 +1,6 @@
 //! Little-endian fields of the small files: taken one after the other, never past the end.
 
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest, checksum};
 
 /// CRC-32C.
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
@@ -56,7 +56,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Every small file begins with magic (8), version (4) and the CRC-32C of all that follows (4).
+/// Every small file begins with magic (8), version (4) and a checksum (4): CRC-32C of the version and of all that
+/// follows. This is so in every version, so that newer and damaged stay apart.
 pub(crate) const PREFIX_BYTES: usize = 16;
 
 /// Checks the prefix of `file`, whose checksum reaches to its end, and hands out what follows.
@@ -70,25 +71,30 @@ pub(crate) fn open_prefix<'a>(
         return Err(FormatError::Damaged("magic number is not there".to_owned()));
     }
     let version = fields.u32()?;
-    if version > known {
-        return Err(FormatError::Newer { version, known });
-    }
     let stored = fields.u32()?;
-    let computed = crc(&file[PREFIX_BYTES..]);
+    let computed = file_crc(version, &file[PREFIX_BYTES..]);
     if stored != computed {
         let what = format!("checksum {stored:#010x}, computed {computed:#010x}");
         return Err(FormatError::Damaged(what));
     }
-    if version == 0 {
-        return Err(FormatError::Damaged("version 0".to_owned()));
+    match version {
+        0 => Err(FormatError::Damaged("version 0".to_owned())),
+        _ if version > known => Err(FormatError::Newer { version, known }),
+        _ => Ok(fields),
     }
-    Ok(fields)
 }
 
 /// Sets version and checksum of a file that begins with `PREFIX_BYTES` reserved for them.
 pub(crate) fn close_prefix(file: &mut [u8], magic: &[u8; 8], version: u32) {
-    let sum = crc(&file[PREFIX_BYTES..]);
+    let sum = file_crc(version, &file[PREFIX_BYTES..]);
     file[..8].copy_from_slice(magic);
     file[8..12].copy_from_slice(&version.to_le_bytes());
     file[12..16].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn file_crc(version: u32, rest: &[u8]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(&version.to_le_bytes());
+    digest.update(rest);
+    (digest.finalize() & 0xffff_ffff) as u32
 }

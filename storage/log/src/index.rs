@@ -1,7 +1,7 @@
 //! The sparse index of one segment: where frames begin, one entry for some 64 KiB of them.
 //!
 //! ```text
-//!  0  magic "MSINDEX\0"   8  version u32        12  crc u32, CRC-32C of all that follows
+//!  0  magic "MSINDEX\0"   8  version u32        12  crc u32, CRC-32C of version and all that follows
 //! 16  log id u64         24  segment u32        28  generation u32
 //! 32  base offset u64    40  end position u64   48  max timestamp i64 (of all frames before the end)
 //! 56  entry count u32    60  zero u32

@@ -1,7 +1,7 @@
 //! Block 0 of a segment file. All of it stands in the first 512 bytes, so the device writes it whole or not.
 //!
 //! ```text
-//!  0  magic "MSSEGMNT"    8  version u32        12  crc u32, CRC-32C of bytes 16..512
+//!  0  magic "MSSEGMNT"    8  version u32        12  crc u32, CRC-32C of version and bytes 16..512
 //! 16  log id u64         24  segment u32        28  generation u32
 //! 32  base offset u64    40  created i64 (ms)   48  previous segment's end u64 (position; 0: none)
 //! 56  label bytes u16    58  label (UTF-8, at most 384), zeros to 4096

@@ -57,7 +57,7 @@ fn checkpoint_comes_back_and_flipped_bytes_are_noticed() {
 #[test]
 fn newer_format_is_told_apart_from_damage() {
     let mut file = checkpoint().encode(LogId(3)).to_vec();
-    file[8] = 2;
+    close_prefix(&mut file, MAGIC, 2);
     let refused = Checkpoint::decode(&Bytes::from(file), LogId(3)).unwrap_err();
     assert_eq!(refused, FormatError::Newer { version: 2, known: 1 });
 }
