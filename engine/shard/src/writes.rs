@@ -187,6 +187,10 @@ fn check_batch(frame: &Frame, config: &TopicConfig) -> Result<(), ProduceError> 
     if header.first_timestamp > header.max_timestamp {
         return invalid("its first timestamp is above its largest".into());
     }
+    // It would replace the time of every record, and only the broker knows when it appended.
+    if header.append_time {
+        return invalid("its timestamps claim to be the broker's".into());
+    }
     match (header.encoding, header.codec) {
         // The index is checked, which costs the same for every size; records are left to their readers.
         (Encoding::Archived, Codec::None) => match BatchView::open(frame) {

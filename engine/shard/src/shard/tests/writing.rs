@@ -200,6 +200,12 @@ fn batches_that_cannot_be_are_refused_with_the_reason() {
     let error = produced(answer).expect_err("a wrong count");
     assert_eq!(error.to_string(), "batch refused: batch holds 1 records, its header says 2");
 
+    let mut frame = batch(&["x"], None);
+    frame.set_append_time(storage_frame::TimestampMs(5000));
+    let answer = node.ask(Request::Produce(Produce { partition, acks: Acks::All, frame }));
+    let error = produced(answer).expect_err("a time that is not the client's to set");
+    assert_eq!(error.to_string(), "batch refused: its timestamps claim to be the broker's");
+
     let frame = opaque(b"kafka", u32::MAX);
     let answer = node.ask(Request::Produce(Produce { partition, acks: Acks::All, frame }));
     let error = produced(answer).expect_err("an impossible count");
