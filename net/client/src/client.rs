@@ -66,6 +66,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ReadError`]: no such topic or partition, a start that is out of range, or no answer.
+    /// # Panics
+    /// When `buffer_bytes_per_partition` is out of its bounds.
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
     pub async fn reader(&self, config: ReaderConfig) -> Result<Reader, ReadError> {

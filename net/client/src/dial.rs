@@ -111,7 +111,10 @@ impl Dialer {
         let mut transport = quinn::TransportConfig::default();
         // Bounded, so that the conversion cannot fail: QUIC counts milliseconds in 62 bits.
         let idle_timeout = config.idle_timeout.clamp(Duration::from_millis(100), Duration::from_secs(3600));
+        let mut discovery = quinn::MtuDiscoveryConfig::default();
+        discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
         transport
+            .mtu_discovery_config(Some(discovery))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
             .send_window(SEND_WINDOW_BYTES)
@@ -199,12 +202,9 @@ impl Dialer {
         let _ = socket.set_recv_buffer_size(self.socket_buffer_bytes);
         let _ = socket.set_send_buffer_size(self.socket_buffer_bytes);
         socket.bind(&local.into())?;
-        quinn::Endpoint::new(
-            quinn::EndpointConfig::default(),
-            None,
-            socket.into(),
-            Arc::new(quinn::TokioRuntime),
-        )
+        let mut config = quinn::EndpointConfig::default();
+        config.max_udp_payload_size(net_wire::DATAGRAM_BYTES_MAX).expect("above QUIC's minimum");
+        quinn::Endpoint::new(config, None, socket.into(), Arc::new(quinn::TokioRuntime))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::shared::Shared;
 use crate::state::accumulator::{Accumulator, AccumulatorSettings, AppendError};
 use crate::state::codec::Compression;
 use crate::state::lane::LaneSettings;
-use crate::state::outcome::{Delivery, DeliveryError};
+use crate::state::outcome::Delivery;
 use crate::state::record::Record;
 
 mod drive;
@@ -203,6 +203,18 @@ impl Core {
         result
     }
 
+    async fn load_topic(
+        &self,
+        topic: &str,
+        newer_than: Option<Instant>,
+    ) -> Result<(), RequestError<TopicError>> {
+        let info = self.shared.topic(topic, newer_than).await?;
+        let (count, bytes_max) = (info.partitions_count(), info.message_bytes_max);
+        let now = self.now();
+        self.with(|state| state.accumulator.set_topic(now, topic, count, bytes_max));
+        Ok(())
+    }
+
     fn wake_all(&self) {
         let wakes = self.lock().wakes.clone();
         wakes.iter().for_each(|wake| wake.notify_one());
@@ -218,7 +230,7 @@ impl Core {
 impl Producer {
     pub(crate) fn new(shared: Arc<Shared>, config: ProducerConfig) -> Result<Self, ProducerConfigError> {
         let idempotent = config.idempotent && config.acks != Acks::None;
-        let settings = settings(&config, idempotent, shared.seed())?;
+        let settings = settings(&config, idempotent, shared.config.metadata_age_max, shared.seed())?;
         let core = Arc::new(Core {
             shared,
             acks: config.acks,
@@ -253,22 +265,30 @@ impl Producer {
         }
         match self.append(&record) {
             Ok(delivery) => Ok(delivery),
-            Err(error @ (AppendError::NoRoom | AppendError::TopicNotLoaded)) => {
-                Box::pin(self.send_slowly(&record, error)).await
-            }
-            Err(error) => Err(send_error(record.topic, error, self.core.delivery_timeout)),
+            Err(error) => Box::pin(self.send_slowly(&record, error)).await,
         }
     }
 
     async fn send_slowly(&self, record: &Record<'_>, first: AppendError) -> Result<Delivery, SendError> {
         let after = self.core.delivery_timeout;
         let deadline = Instant::now() + after;
+        let fresh_since = self.core.now().saturating_sub(REFUSING_AGE);
         let mut error = first;
         loop {
-            if error == AppendError::TopicNotLoaded {
-                self.load_topic(record.topic, deadline).await?;
-            } else if error != AppendError::NoRoom {
-                return Err(send_error(record.topic, error, after));
+            match &error {
+                AppendError::NoRoom => {}
+                AppendError::TopicNotLoaded => self.load_topic(record.topic, None, deadline).await?,
+                // Before it is refused for what the topic is, that must be what the topic is now.
+                AppendError::PartitionOutOfRange { .. } | AppendError::RecordTooLarge { .. }
+                    if self.core.lock().accumulator.is_topic_older(record.topic, fresh_since) =>
+                {
+                    self.load_topic(record.topic, Some(Instant::now()), deadline).await?;
+                }
+                AppendError::PartitionOutOfRange { .. }
+                | AppendError::RecordTooLarge { .. }
+                | AppendError::HeaderName { .. }
+                | AppendError::Fenced(_)
+                | AppendError::Closed => return Err(send_error(record.topic, error, after)),
             }
             // Registered before looking, so that what is released in between is not missed.
             let mut changed = std::pin::pin!(self.core.changed.notified());
@@ -289,7 +309,7 @@ impl Producer {
     fn append(&self, record: &Record<'_>) -> Result<Delivery, AppendError> {
         let timestamp = record.timestamp.unwrap_or_else(wall_clock);
         let now = self.core.now();
-        let (delivery, wake, start) = {
+        let (delivery, wake, start, is_stale) = {
             let mut state = self.core.lock();
             let appended = state.accumulator.append(now, record, timestamp)?;
             if appended.is_new_lane {
@@ -298,8 +318,12 @@ impl Producer {
                 assert_eq!(state.wakes.len(), state.accumulator.lanes_count());
             }
             let wake = appended.wake.then(|| Arc::clone(&state.wakes[appended.lane]));
-            (appended.delivery, wake, appended.is_new_lane.then_some(appended.lane))
+            let start = appended.is_new_lane.then_some(appended.lane);
+            (appended.delivery, wake, start, appended.is_stale)
         };
+        if is_stale {
+            tokio::spawn(refresh(Arc::clone(&self.core), record.topic.to_owned()));
+        }
         if let Some(wake) = wake {
             match start {
                 Some(lane) => {
@@ -314,15 +338,16 @@ impl Producer {
         Ok(delivery)
     }
 
-    async fn load_topic(&self, topic: &str, deadline: Instant) -> Result<(), SendError> {
-        let loaded = timeout_at(deadline, self.core.shared.topic(topic, None)).await;
+    async fn load_topic(
+        &self,
+        topic: &str,
+        newer_than: Option<Instant>,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        let loaded = timeout_at(deadline, self.core.load_topic(topic, newer_than)).await;
         let after = self.core.delivery_timeout;
         match loaded.unwrap_or(Err(RequestError::TimedOut { after })) {
-            Ok(info) => {
-                let mut state = self.core.lock();
-                state.accumulator.set_topic(topic, info.partitions_count(), info.message_bytes_max);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(RequestError::Refused(TopicError::Unknown { .. })) => {
                 Err(SendError::UnknownTopic { topic: topic.into() })
             }
@@ -393,6 +418,14 @@ impl Producer {
     }
 }
 
+/// Metadata younger than this is good enough to refuse a record for.
+const REFUSING_AGE: Duration = Duration::from_secs(1);
+
+/// New partitions and limits are learned in the background; if it fails, the next round is soon enough.
+async fn refresh(core: Arc<Core>, topic: String) {
+    let _ = core.load_topic(&topic, Some(Instant::now())).await;
+}
+
 fn send_error(topic: &str, error: AppendError, after: Duration) -> SendError {
     match error {
         AppendError::TopicNotLoaded => SendError::UnknownTopic { topic: topic.into() },
@@ -421,6 +454,7 @@ fn wall_clock() -> TimestampMs {
 fn settings(
     config: &ProducerConfig,
     idempotent: bool,
+    metadata_age_max: Duration,
     seed: u64,
 ) -> Result<AccumulatorSettings, ProducerConfigError> {
     let bad = if !(1024..=storage_frame::FRAME_BYTES_MAX).contains(&config.batch_bytes) {
@@ -454,12 +488,8 @@ fn settings(
                 linger: config.linger,
                 delivery_timeout: config.delivery_timeout,
             },
+            metadata_age_max,
             seed,
         }),
     }
-}
-
-/// What a lane whose topic is gone tells its records.
-fn topic_gone() -> DeliveryError {
-    DeliveryError::Refused(ProduceError::UnknownPartition)
 }

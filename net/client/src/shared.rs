@@ -28,7 +28,11 @@ struct LinkKey {
     address: String,
     core: u8,
     purpose: Purpose,
+    /// Of partitions, [`GROUP_PARTITIONS`] each: a broker takes about a thousand streams per connection.
+    group: u32,
 }
+
+const GROUP_PARTITIONS: u32 = 512;
 
 /// The lock is held while dialling, so that many who need a connection make one.
 type LinkSlot = Arc<tokio::sync::Mutex<SlotState>>;
@@ -85,7 +89,7 @@ impl Shared {
             match dialer.dial(server, core).await {
                 Ok(link) => {
                     let bootstrap = server.clone();
-                    let key = LinkKey { address: bootstrap.clone(), core, purpose: PURPOSE_SHARED };
+                    let key = LinkKey { address: bootstrap.clone(), core, purpose: PURPOSE_SHARED, group: 0 };
                     let slot = SlotState { link: Some(link), failed: None };
                     let slot = Arc::new(tokio::sync::Mutex::new(slot));
                     return Ok(Self {
@@ -157,13 +161,14 @@ impl Shared {
         address: &str,
         core: u8,
         purpose: Purpose,
+        group: u32,
     ) -> Result<quinn::Connection, ConnectError> {
         let core = self.config.force_core.unwrap_or(core);
         if self.is_closed() {
             return Err(ConnectError::Closed);
         }
         let slot = {
-            let key = LinkKey { address: address.into(), core, purpose };
+            let key = LinkKey { address: address.into(), core, purpose, group };
             Arc::clone(lock(&self.links).entry(key).or_default())
         };
         let waiting_since = Instant::now();
@@ -202,13 +207,13 @@ impl Shared {
 
     /// For requests that any broker answers.
     pub(crate) async fn any_link(&self) -> Result<quinn::Connection, ConnectError> {
-        let known = match self.link(&self.bootstrap, 0, PURPOSE_SHARED).await {
+        let known = match self.link(&self.bootstrap, 0, PURPOSE_SHARED, 0).await {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
         let mut attempts = vec![known];
         for server in self.config.servers.iter().filter(|server| **server != self.bootstrap) {
-            match self.link(server, 0, PURPOSE_SHARED).await {
+            match self.link(server, 0, PURPOSE_SHARED, 0).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => attempts.push(error),
             }
@@ -230,7 +235,7 @@ impl Shared {
             });
         };
         let address = self.node_address(node).await;
-        self.link(&address, core.0, purpose).await
+        self.link(&address, core.0, purpose, partition / GROUP_PARTITIONS).await
     }
 
     async fn node_address(&self, node: NodeId) -> String {

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use engine_api::{Acks, ProduceError, Request, Response, TopicError};
 use net_wire::{ServerMessage, encode};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Core, topic_gone};
+use super::Core;
 use crate::rpc::{Messages, RequestError, StreamError, unexpected};
 use crate::shared::{PURPOSE_SHARED, REFRESH_SPAN};
 use crate::state::lane::{AfterAnswer, Link, Sending, Step};
@@ -37,6 +37,8 @@ impl Drop for Stream {
     }
 }
 
+/// A stream that nothing was sent on for so long is given back: a broker has only so many.
+const STREAM_IDLE: Duration = Duration::from_secs(10);
 /// For what was written without acknowledgement to arrive when the producer is closed.
 const LINGER_UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,7 @@ type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What woke the task.
 enum Event {
     Woken,
+    Idle,
     Done(Done),
     Answer(Result<Option<ServerMessage>, StreamError>),
     Written(Result<(), StreamError>),
@@ -150,11 +153,18 @@ impl Driver {
 
     async fn wait(&mut self, wake: &Notify, until: Option<Duration>) -> Event {
         let until = until.map(|until| self.core.started + until);
+        let has_stream = self.stream.is_some();
         let timer = async {
             match until {
                 Some(until) => sleep_until(until).await,
+                // Only an empty lane waits for nothing.
+                None if has_stream => {
+                    sleep(STREAM_IDLE).await;
+                    return Event::Idle;
+                }
                 None => std::future::pending().await,
             }
+            Event::Woken
         };
         let Self { stream, doing, closed, .. } = self;
         let doing = async {
@@ -182,7 +192,7 @@ impl Driver {
             event = on_stream => event,
             done = doing => Event::Done(done),
             () = wake.notified() => Event::Woken,
-            () = timer => Event::Woken,
+            event = timer => event,
             _ = closed.wait_for(|closed| *closed) => Event::Closed,
         }
     }
@@ -190,6 +200,7 @@ impl Driver {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Woken => {}
+            Event::Idle => self.stream = None,
             Event::Closed => self.core.close(),
             Event::Written(Ok(())) => self.on_written(),
             Event::Written(Err(error)) => {
@@ -217,12 +228,8 @@ impl Driver {
             }
             Event::Done(Done::Connected(Err(NoStream::Gone))) => {
                 self.doing = None;
-                self.core.with(|state| {
-                    let (lane, ledger) = state.accumulator.lane(self.lane);
-                    lane.fail_all(ledger, |_| topic_gone());
-                    let topic = Arc::clone(&lane.topic);
-                    state.accumulator.forget_topic(&topic);
-                });
+                self.core.with(|state| state.accumulator.on_topic_gone(self.lane));
+                self.core.wake_all();
             }
         }
     }

@@ -1,6 +1,8 @@
 //! All of a producer's pending records: which partition each goes to, and that they fit into memory.
 //!
-//!     sum of the records and batches not yet answered <= memory_bytes_max
+//! ```text
+//! sum of the records and batches not yet answered <= memory_bytes_max
+//! ```
 //!
 //! One value behind one lock. Putting a record in touches a map entry, a lane and its open batch; everything
 //! dearer (sealing, compressing, writing) happens outside, once per batch.
@@ -23,6 +25,8 @@ pub(crate) struct AccumulatorSettings {
     pub(crate) batch_bytes_max: usize,
     pub(crate) memory_bytes_max: usize,
     pub(crate) lane: LaneSettings,
+    /// A topic's metadata is to be asked for again after this.
+    pub(crate) metadata_age_max: Duration,
     /// For everything random.
     pub(crate) seed: u64,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Appended {
     pub(crate) lane: usize,
     /// Nobody drives the lane yet.
     pub(crate) is_new_lane: bool,
+    /// The topic's metadata is old, which is said once.
+    pub(crate) is_stale: bool,
     pub(crate) wake: bool,
 }
 
@@ -65,6 +71,7 @@ struct Topic {
     lanes: Vec<Option<usize>>,
     message_bytes_max: usize,
     sticky: Sticky,
+    loaded_at: Duration,
 }
 
 #[derive(Debug)]
@@ -107,8 +114,14 @@ impl Accumulator {
         }
     }
 
-    /// A topic's metadata, new or changed. Partitions never become fewer under one name but by deleting it.
-    pub(crate) fn set_topic(&mut self, name: &str, partitions_count: u32, message_bytes_max: usize) {
+    /// A topic's metadata, new or changed.
+    pub(crate) fn set_topic(
+        &mut self,
+        now: Duration,
+        name: &str,
+        partitions_count: u32,
+        message_bytes_max: usize,
+    ) {
         let name: Arc<str> = name.into();
         let dice = self.dice.roll();
         let topic = self.topics.entry(Arc::clone(&name)).or_insert_with(|| Topic {
@@ -116,14 +129,34 @@ impl Accumulator {
             lanes: Vec::new(),
             message_bytes_max,
             sticky: Sticky::new(dice),
+            loaded_at: now,
         });
+        // Fewer only when it was deleted and made anew in between; the lanes beyond find out by themselves.
         topic.lanes.resize(partitions_count as usize, None);
+        topic.loaded_at = now;
         topic.message_bytes_max = message_bytes_max.min(FRAME_BYTES_MAX);
     }
 
-    /// The topic does not exist any more: the next record asks for it anew.
-    pub(crate) fn forget_topic(&mut self, name: &str) {
-        self.topics.remove(name);
+    /// The topic of `lane` does not exist any more: everything in the lane is refused, and the next record for it
+    /// asks for the topic anew. The lanes of the topic end once they are empty.
+    pub(crate) fn on_topic_gone(&mut self, lane: usize) {
+        let error = DeliveryError::Refused(ProduceError::UnknownPartition);
+        let gone = &mut self.lanes[lane];
+        gone.fail_all(&mut self.ledger, |_| error.clone());
+        gone.retire();
+        let (name, partition) = (Arc::clone(&gone.topic), gone.partition as usize);
+        // It may have been made anew, and be written to by other lanes already.
+        let is_current =
+            |topic: &Topic| topic.lanes.get(partition).copied().flatten().is_some_and(|at| at == lane);
+        if self.topics.get(&name).is_some_and(is_current) {
+            let topic = self.topics.remove(&name).expect("looked before");
+            topic.lanes.into_iter().flatten().for_each(|lane| self.lanes[lane].retire());
+        }
+    }
+
+    /// Metadata of the topic is from before `time`, or there is none.
+    pub(crate) fn is_topic_older(&self, name: &str, time: Duration) -> bool {
+        self.topics.get(name).is_none_or(|topic| topic.loaded_at < time)
     }
 
     pub(crate) fn append(
@@ -196,7 +229,11 @@ impl Accumulator {
             }
         }
         self.records_count += 1;
-        Ok(Appended { delivery, lane, is_new_lane, wake })
+        let is_stale = now.saturating_sub(topic.loaded_at) > self.settings.metadata_age_max;
+        if is_stale {
+            topic.loaded_at = now;
+        }
+        Ok(Appended { delivery, lane, is_new_lane, is_stale, wake })
     }
 
     pub(crate) fn lane(&mut self, lane: usize) -> (&mut Lane, &mut Ledger) {
@@ -228,6 +265,9 @@ impl Accumulator {
                 return None;
             }
         };
+        if self.lanes[lane].is_over() {
+            return None;
+        }
         let step = self.lanes[lane].next_step(now, link, flush_below, &mut self.ledger);
         match (&step, self.first_id) {
             (Step::Identify, Some(first_id)) if self.lanes[lane].is_fresh => {

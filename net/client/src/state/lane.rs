@@ -224,6 +224,8 @@ pub(crate) struct Lane {
     last: Option<Trouble>,
     /// May share the producer id of the other lanes: it has never used one up.
     pub(crate) is_fresh: bool,
+    /// Gets no more records.
+    retired: bool,
 }
 
 /// How a record went into a lane.
@@ -251,7 +253,17 @@ impl Lane {
             retry_at: None,
             last: None,
             is_fresh: true,
+            retired: false,
         }
+    }
+
+    /// No more records come; the lane is over once it is empty.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.retired && self.open.is_none() && self.queue.is_empty() && self.in_flight.is_empty()
     }
 
     pub(crate) fn has_open_batch(&self) -> bool {
@@ -336,6 +348,9 @@ impl Lane {
     ) -> Step {
         if self.expire(now, ledger) {
             return Step::Abandon;
+        }
+        if link == Link::Down {
+            self.stream_proven = false;
         }
         if link == Link::Busy {
             return Step::Wait(self.next_deadline());

@@ -25,6 +25,7 @@ fn settings(idempotent: bool) -> AccumulatorSettings {
             linger: Duration::ZERO,
             delivery_timeout: Duration::from_secs(5),
         },
+        metadata_age_max: Duration::from_secs(60),
         seed: 1,
     }
 }
@@ -141,7 +142,7 @@ struct World {
 impl World {
     fn new(seed: u64, idempotent: bool) -> Self {
         let mut accumulator = Accumulator::new(settings(idempotent));
-        accumulator.set_topic("t", PARTITIONS, 1 << 20);
+        accumulator.set_topic(Duration::ZERO, "t", PARTITIONS, 1 << 20);
         Self {
             accumulator,
             idempotent,
@@ -421,7 +422,7 @@ struct One {
 impl One {
     fn new(settings: AccumulatorSettings) -> Self {
         let mut accumulator = Accumulator::new(settings);
-        accumulator.set_topic("t", 1, 1 << 20);
+        accumulator.set_topic(Duration::ZERO, "t", 1, 1 << 20);
         Self { accumulator }
     }
 
@@ -569,7 +570,7 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
         accumulator.append(now, &record, TimestampMs(0)).map(|_| ()).unwrap_err()
     };
     assert_eq!(append(&mut accumulator, Record::new("t", b"")), AppendError::TopicNotLoaded);
-    accumulator.set_topic("t", 3, 1_000);
+    accumulator.set_topic(Duration::ZERO, "t", 3, 1_000);
     let too_large = append(&mut accumulator, Record::new("t", &[0; 1_000]));
     assert!(matches!(too_large, AppendError::RecordTooLarge { record_bytes_max: 1_000, .. }));
     assert_eq!(
@@ -577,14 +578,46 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
         AppendError::PartitionOutOfRange { partition: 3, partitions_count: 3 }
     );
     let name = "n".repeat(70_000);
-    accumulator.set_topic("t", 3, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, "t", 3, 1 << 20);
     let mut large = Accumulator::new(AccumulatorSettings { memory_bytes_max: 1 << 20, ..settings(true) });
-    large.set_topic("t", 3, 1 << 20);
+    large.set_topic(Duration::ZERO, "t", 3, 1 << 20);
     assert_eq!(
         append(&mut large, Record::new("t", b"").header(&name, b"")),
         AppendError::HeaderName { bytes: 70_000 }
     );
     assert_eq!(large.charged_bytes(), 0);
+}
+
+#[test]
+fn topic_that_is_gone_refuses_its_records_and_its_lanes_end() {
+    let mut accumulator = Accumulator::new(settings(true));
+    accumulator.set_topic(Duration::ZERO, "t", 2, 1 << 20);
+    let append = |accumulator: &mut Accumulator, partition| {
+        let record = Record::new("t", b"x").partition(partition);
+        accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room")
+    };
+    let (first, second) = (append(&mut accumulator, 0), append(&mut accumulator, 1));
+    accumulator.on_topic_gone(first.lane);
+    let gone = DeliveryError::Refused(ProduceError::UnknownPartition);
+    assert_eq!(first.delivery.peek(), Some(Err(gone)));
+    assert!(accumulator.next_step(first.lane, Duration::ZERO, Link::Down).is_none());
+    // The other one has a record of its own to find out with.
+    assert!(accumulator.next_step(second.lane, Duration::ZERO, Link::Down).is_some());
+    accumulator.set_topic(Duration::ZERO, "t", 2, 1 << 20);
+    let anew = append(&mut accumulator, 1);
+    assert!(anew.is_new_lane);
+    accumulator.on_topic_gone(second.lane);
+    assert_eq!(append(&mut accumulator, 1).lane, anew.lane, "not the new topic's");
+}
+
+#[test]
+fn old_metadata_is_said_to_be_once() {
+    let mut one = One::new(settings(true));
+    let mut is_stale = |now| {
+        let now = Duration::from_secs(now);
+        one.accumulator.append(now, &Record::new("t", b""), TimestampMs(0)).expect("room").is_stale
+    };
+    assert_eq!([is_stale(0), is_stale(60), is_stale(61), is_stale(62)], [false, false, true, false]);
 }
 
 #[test]
@@ -602,7 +635,7 @@ fn record_above_the_batch_size_goes_alone() {
 #[test]
 fn keyed_records_go_where_kafka_puts_them_and_unkeyed_ones_stick_until_their_batch_leaves() {
     let mut accumulator = Accumulator::new(settings(true));
-    accumulator.set_topic("t", 4, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, "t", 4, 1 << 20);
     let mut partition_of = |record: Record<'_>| {
         accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room").delivery.partition()
     };
