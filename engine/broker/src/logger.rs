@@ -1,15 +1,21 @@
 //! Log lines on stderr: one event a line, logfmt or JSON, UTC to the millisecond.
 //!
-//! Lines that are identical but for their time are held back after [`REPEATS_MAX`] a second and told as one
-//! line with their number, so that a failing disk cannot fill another. At most [`KINDS_MAX`] kinds are counted
-//! at a time; kinds above that are written.
+//! Whoever logs never waits: lines go through a queue of [`QUEUE_MAX`] to a thread that writes them, and what
+//! finds it full is dropped and counted, for a core must not stand still because nobody reads its log. Lines
+//! that are identical but for their time are held back after [`REPEATS_MAX`] a second and told as one line with
+//! their number, so that a failing disk cannot fill another. At most [`KINDS_MAX`] kinds are counted at a time;
+//! kinds above that are written.
 //!
-//! Lives on: any thread; a line is written whole under one lock. Does not know: what happened.
+//! Does not know: what happened.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 pub use engine_shard::Level;
 
@@ -19,6 +25,11 @@ use crate::utc;
 pub const REPEATS_MAX: u32 = 5;
 /// Kinds of lines counted at the same time.
 pub const KINDS_MAX: usize = 1000;
+/// Lines on their way to the thread that writes them.
+pub const QUEUE_MAX: usize = 4096;
+
+/// The end of the process waits no longer for a reader of its log.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -59,31 +70,45 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// Writes lines; clones write to the same place.
-#[derive(Clone)]
+/// Takes lines; clones write to the same place.
+#[derive(Debug, Clone)]
 pub struct Logger {
     level: Level,
     format: Format,
-    inner: Arc<Mutex<Inner>>,
+    queue: SyncSender<Message>,
+    dropped_count: Arc<AtomicU64>,
 }
 
-struct Inner {
-    out: Box<dyn std::io::Write + Send>,
-    /// Lines of the second that began at `second`, by their text without the time.
-    seen: BTreeMap<String, u32>,
-    second: i64,
+enum Message {
+    Line { at_ms: i64, body: String },
+    Flush(SyncSender<()>),
 }
 
 impl Logger {
-    #[must_use]
-    pub fn stderr(level: Level, format: Format) -> Self {
-        Self::to(Box::new(std::io::stderr()), level, format)
+    /// # Errors
+    /// The system's: no thread to be had.
+    pub fn stderr(level: Level, format: Format) -> std::io::Result<Self> {
+        Self::to(std::io::stderr(), level, format)
     }
 
-    #[must_use]
-    pub fn to(out: Box<dyn std::io::Write + Send>, level: Level, format: Format) -> Self {
-        let inner = Inner { out, seen: BTreeMap::new(), second: 0 };
-        Self { level, format, inner: Arc::new(Mutex::new(inner)) }
+    /// # Errors
+    /// The system's: no thread to be had.
+    pub fn to(
+        out: impl std::io::Write + Send + 'static,
+        level: Level,
+        format: Format,
+    ) -> std::io::Result<Self> {
+        let (queue, lines) = sync_channel(QUEUE_MAX);
+        let dropped_count = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            out: Box::new(out),
+            format,
+            dropped_count: Arc::clone(&dropped_count),
+            seen: BTreeMap::new(),
+            second: 0,
+        };
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&lines))?;
+        Ok(Self { level, format, queue, dropped_count })
     }
 
     pub fn info(&self, name: &str, fields: &[(&str, String)]) {
@@ -98,58 +123,103 @@ impl Logger {
         self.log(utc::now_ms(), Level::Error, name, fields);
     }
 
-    /// One line of event `name` at `at_ms`, unless it is below the level or repeats itself too often.
+    /// One line of event `name` at `at_ms`, unless it is below the level, repeats itself too often, or nobody
+    /// writes lines as fast as they come.
     pub fn log(&self, at_ms: i64, level: Level, name: &str, fields: &[(&str, String)]) {
         if level < self.level {
             return;
         }
-        let body = self.body(level, name, fields);
-        // A poisoned lock means a panic while writing a line: the next line is still worth writing.
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = at_ms.div_euclid(1000);
-        if second != inner.second {
-            inner.second = second;
-            let held_back =
-                std::mem::take(&mut inner.seen).into_iter().filter(|(_, count)| *count > REPEATS_MAX);
-            for (body, count) in held_back {
-                let repeated = [("repeated", (count - REPEATS_MAX).to_string()), ("line", body)];
-                let body = self.body(Level::Warn, "lines_held_back", &repeated);
-                inner.write(self.format, at_ms, &body);
-            }
+        let body = body(self.format, level, name, fields);
+        if self.queue.try_send(Message::Line { at_ms, body }).is_err() {
+            self.dropped_count.fetch_add(1, Ordering::Relaxed);
         }
-        if inner.seen.len() < KINDS_MAX || inner.seen.contains_key(&body) {
-            let count = inner.seen.entry(body.clone()).or_default();
-            *count = count.saturating_add(1);
-            if *count > REPEATS_MAX {
-                return;
-            }
-        }
-        inner.write(self.format, at_ms, &body);
     }
 
-    fn body(&self, level: Level, name: &str, fields: &[(&str, String)]) -> String {
-        let mut body = String::new();
-        let pairs = [("level", level_name(level)), ("event", name)];
-        let pairs = pairs.into_iter().chain(fields.iter().map(|(key, value)| (*key, value.as_str())));
-        for (key, value) in pairs {
-            match self.format {
-                Format::Logfmt => push_logfmt(&mut body, key, value),
-                Format::Json => push_json(&mut body, key, value),
-            }
+    /// Waits until what was logged before is written, for a second at most.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // Nobody can be told that nobody reads.
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
-        body
     }
 }
 
-impl Inner {
-    fn write(&mut self, format: Format, at_ms: i64, body: &str) {
+/// The thread that writes.
+struct Writer {
+    out: Box<dyn std::io::Write + Send>,
+    format: Format,
+    dropped_count: Arc<AtomicU64>,
+    /// Lines of the second that began at `second`, by their text without the time.
+    seen: BTreeMap<String, u32>,
+    second: i64,
+}
+
+impl Writer {
+    fn run(mut self, lines: &Receiver<Message>) {
+        while let Ok(message) = lines.recv() {
+            match message {
+                Message::Line { at_ms, body } => self.take(at_ms, body),
+                Message::Flush(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn take(&mut self, at_ms: i64, line: String) {
+        let dropped_count = self.dropped_count.swap(0, Ordering::Relaxed);
+        if dropped_count > 0 {
+            let fields = [("count", dropped_count.to_string())];
+            self.write(at_ms, &body(self.format, Level::Warn, "lines_dropped", &fields));
+        }
+        let second = at_ms.div_euclid(1000);
+        if second != self.second {
+            self.second = second;
+            for (line, count) in std::mem::take(&mut self.seen) {
+                if count > REPEATS_MAX {
+                    let fields = [("repeated", (count - REPEATS_MAX).to_string()), ("line", line)];
+                    self.write(at_ms, &body(self.format, Level::Warn, "lines_held_back", &fields));
+                }
+            }
+        }
+        if self.is_one_too_many(&line) {
+            return;
+        }
+        self.write(at_ms, &line);
+    }
+
+    fn is_one_too_many(&mut self, line: &str) -> bool {
+        if let Some(count) = self.seen.get_mut(line) {
+            *count = count.saturating_add(1);
+            return *count > REPEATS_MAX;
+        }
+        if self.seen.len() < KINDS_MAX {
+            self.seen.insert(line.to_owned(), 1);
+        }
+        false
+    }
+
+    fn write(&mut self, at_ms: i64, body: &str) {
         let ts = utc::rfc3339(at_ms);
         // Nobody can be told that stderr is gone.
-        let _ = match format {
+        let _ = match self.format {
             Format::Logfmt => self.out.write_all(format!("ts={ts}{body}\n").as_bytes()),
             Format::Json => self.out.write_all(format!("{{\"ts\":\"{ts}\"{body}}}\n").as_bytes()),
         };
     }
+}
+
+/// A line without its time.
+fn body(format: Format, level: Level, name: &str, fields: &[(&str, String)]) -> String {
+    let mut body = String::new();
+    let pairs = [("level", level_name(level)), ("event", name)];
+    let pairs = pairs.into_iter().chain(fields.iter().map(|(key, value)| (*key, value.as_str())));
+    for (key, value) in pairs {
+        match format {
+            Format::Logfmt => push_logfmt(&mut body, key, value),
+            Format::Json => push_json(&mut body, key, value),
+        }
+    }
+    body
 }
 
 fn push_logfmt(out: &mut String, key: &str, value: &str) {

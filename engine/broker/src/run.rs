@@ -92,26 +92,36 @@ pub fn run(flags: &Flags) -> Result<(), RunError> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
     let settings = Settings::load(flags, environment)?;
-    let log = Logger::stderr(settings.log_level, settings.log_format);
-    let system = |what| move |error| RunError::System { what, error };
     // Before any thread: each one inherits the mask.
     let signals = signals::block().map_err(system("signals cannot be blocked"))?;
-    preflight::raise_open_files();
+    let log =
+        Logger::stderr(settings.log_level, settings.log_format).map_err(system("no thread for the log"))?;
+    let outcome = start_and_live(&settings, signals, begun, &log);
+    log.flush();
+    outcome
+}
 
+fn start_and_live(
+    settings: &Settings,
+    signals: signals::Blocked,
+    begun: Instant,
+    log: &Logger,
+) -> Result<(), RunError> {
+    preflight::raise_open_files();
     let cpus = settings.cores.resolve()?;
     let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
-    check_machine(&settings, &data, cpus.len(), &log)?;
+    check_machine(settings, &data, cpus.len(), log)?;
     let group = bind_udp(settings.listen, cpus.len())?;
     let http = bind_http(settings.http)?;
-    let place = Place::new(&settings, &group, &http, &cpus);
-    let tls = server_tls(&settings, &data, &place, &log)?;
+    let place = Place::new(settings, &group, &http, &cpus);
+    let tls = server_tls(settings, &data, &place, log)?;
 
     let (wake, woken) = mpsc::channel();
     let signal_wake = wake.clone();
     signals
         .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
         .map_err(system("no thread for signals"))?;
-    let config = node_config(&settings, &data, cpus, group, &tls, &place, &log)?;
+    let config = node_config(settings, &data, cpus, group, &tls, &place, log)?;
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -123,12 +133,16 @@ pub fn run(flags: &Flags) -> Result<(), RunError> {
         cert_expires_ms: tls.expires_ms,
     };
     control::start(http, control, wake).map_err(system("no control thread"))?;
-    let outcome = live(&node, &woken, &stopping, &log, || place.say_ready(&log, &tls, &data, begun));
+    let outcome = live(&node, &woken, &stopping, log, || place.say_ready(log, &tls, &data, begun));
     match &outcome {
         Ok(()) => log.info("stopped", &[("up_s", begun.elapsed().as_secs().to_string())]),
         Err(error) => log.error("broker_failed", &[("why", error.to_string())]),
     }
     Ok(outcome?)
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> RunError {
+    move |error| RunError::System { what, error }
 }
 
 /// From the cores' start to their end.
@@ -276,7 +290,6 @@ fn node_config(
     place: &Place,
     log: &Logger,
 ) -> Result<NodeConfig, RunError> {
-    let system = |what| move |error| RunError::System { what, error };
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| {
         preflight::memory_bytes().map_or(MEMORY_BYTES_FALLBACK, |bytes| bytes / MEMORY_SHARE)
     });

@@ -22,22 +22,22 @@ pub const ENV_PREFIX: &str = "MILLSTREAM_";
 /// Variables of that prefix that mean something to the command line or the SDK, not to a node.
 const ENV_OF_OTHERS: [&str; 6] = ["SERVER", "CONFIG", "CA_FILE", "FINGERPRINT", "FORMAT", "TIMEOUT"];
 
-/// Every key with its default as text (empty: none, or computed) and what it means. Keys below `topic.` are
-/// topic configs and are not listed.
-pub const KEYS: [(&str, &str, &str); 13] = [
-    ("advertise", "", "host:port told to clients; default: the listen address, or this host's name"),
-    ("cluster_id", "", "32 hex digits; refuse a data directory of another cluster"),
-    ("cores", "all", "how many cores, or which: 2, or 0,2,4-7"),
-    ("data", "./millstream-data", "data directory"),
-    ("free_space_min", "1GiB", "below this much free space producers are refused"),
-    ("http", "127.0.0.1:9644", "address of /metrics, /healthz, /readyz"),
-    ("listen", "127.0.0.1:9092", "address of the QUIC port"),
-    ("log.format", "logfmt", "logfmt or json"),
-    ("log.level", "info", "debug, info, warn or error"),
-    ("memory", "", "bytes of records held in memory by all cores; default: a quarter of the machine's"),
-    ("node_id", "1", "this node's number"),
-    ("tls.cert_file", "", "PEM chain to serve instead of the one made in the data directory"),
-    ("tls.key_file", "", "its private key"),
+/// Every key with its default as text; empty: none, or computed. Keys below `topic.` are topic configs and are
+/// not listed. What each means: `deploy/config/millstream.toml`.
+pub const KEYS: [(&str, &str); 13] = [
+    ("advertise", ""),
+    ("cluster_id", ""),
+    ("cores", "all"),
+    ("data", "./millstream-data"),
+    ("free_space_min", "1GiB"),
+    ("http", "127.0.0.1:9644"),
+    ("listen", "127.0.0.1:9092"),
+    ("log.format", "logfmt"),
+    ("log.level", "info"),
+    ("memory", ""),
+    ("node_id", "1"),
+    ("tls.cert_file", ""),
+    ("tls.key_file", ""),
 ];
 
 const TOPIC_PREFIX: &str = "topic.";
@@ -169,7 +169,7 @@ impl Said {
     fn add(&mut self, key: &str, value: String, origin: Origin) -> Result<(), SettingsError> {
         let known = match key.strip_prefix(TOPIC_PREFIX) {
             Some(config) => topic_config_keys().any(|known| known == config),
-            None => KEYS.iter().any(|(known, ..)| *known == key),
+            None => KEYS.iter().any(|(known, _)| *known == key),
         };
         if !known {
             return Err(SettingsError::Unknown { key: key.to_owned(), origin, nearest: nearest_key(key) });
@@ -213,7 +213,7 @@ impl Said {
     }
 
     fn resolve(mut self) -> Result<Settings, SettingsError> {
-        for (key, default, _) in KEYS {
+        for (key, default) in KEYS {
             if !default.is_empty() {
                 self.values.entry(key.to_owned()).or_insert_with(|| (default.to_owned(), Origin::Default));
             }
@@ -332,7 +332,7 @@ fn scalar_text(value: &toml::Value) -> Option<String> {
 
 fn nearest_key(key: &str) -> String {
     let topics = topic_config_keys().map(|config| format!("{TOPIC_PREFIX}{config}"));
-    let known = KEYS.iter().map(|(known, ..)| (*known).to_owned()).chain(topics);
+    let known = KEYS.iter().map(|(known, _)| (*known).to_owned()).chain(topics);
     known.min_by_key(|known| strsim::damerau_levenshtein(known, key)).expect("there are keys")
 }
 

@@ -174,12 +174,14 @@ pub struct TopicCreateArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct TopicNameArgs {
+    /// Of the topic
     pub name: String,
 }
 
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 pub struct TopicAlterArgs {
+    /// Of the topic
     pub name: String,
     /// New number of partitions, not less than now
     #[arg(long, value_name = "N", group = "change")]
@@ -198,6 +200,7 @@ pub struct TopicAlterArgs {
                   waits for it.\n\nExample:\n  printf 'ann:1\\nbob:2\\n' | millstream produce orders --key-separator :"
 )]
 pub struct ProduceArgs {
+    /// Topic to send to; it must exist
     pub topic: String,
     /// What comes before the first SEP of a line is the record's key; without SEP there is none
     #[arg(long, value_name = "SEP", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -236,6 +239,7 @@ pub enum CompressionArg {
 )]
 #[command(group(ArgGroup::new("start")))]
 pub struct ConsumeArgs {
+    /// Topic to read
     pub topic: String,
     /// Start at the first record that is still there; without a start: at the end
     #[arg(long, group = "start")]
@@ -294,11 +298,13 @@ pub enum LogCommand {
 
 #[derive(Debug, Clone, Args)]
 pub struct LogVerifyArgs {
+    /// A data directory, its logs/, or the directory of one log
     pub dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct LogDumpArgs {
+    /// A <ten digits>.seg or .idx, or a checkpoint
     pub file: PathBuf,
 }
 
@@ -318,11 +324,13 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
+    /// Whose completions
     pub shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ManArgs {
+    /// Made where there is none
     pub dir: PathBuf,
 }
 

@@ -1,3 +1,4 @@
+//! The binary: everything is in the library beside it.
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
