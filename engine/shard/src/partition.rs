@@ -400,8 +400,9 @@ impl Partition {
             Stage::Unopened => self.stage = Stage::Closed,
             Stage::Open => {
                 self.stage = Stage::Closing;
-                if *self.log().state() == LogState::Ready {
-                    // The state describes every frame, so the next start reads no headers.
+                // The state describes every frame, so the next start reads no headers; without any there is
+                // nothing to say, and ten thousand empty logs close without a write.
+                if *self.log().state() == LogState::Ready && self.log().staged_end() > Offset::ZERO {
                     let (end, state) = (self.log().staged_end(), self.encode_producers(ctx, now));
                     self.log.as_mut().expect("an open partition has a log").set_app_state(end, state);
                 }

@@ -109,6 +109,10 @@ fn ten_thousand_idle_partitions_cost_a_hundred_looks_a_tick() {
     node.pass(Duration::from_secs(2));
     assert_eq!(node.disk_ops_count, idle, "idle partitions ask for nothing");
     assert_eq!(node.shards[0].stats().memory_bytes, 0, "idle partitions hold no frames");
+    node.input(Input::Stop);
+    node.pass(Duration::from_millis(20));
+    assert_eq!(node.stopped, [true]);
+    assert!(node.disk_ops_count < idle + 10, "empty logs are closed without a write");
 }
 
 #[test]
