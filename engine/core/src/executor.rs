@@ -136,6 +136,7 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
         disk,
         port,
         events: seed.events,
+        free_bytes_min: seed.shard.free_bytes_min,
         work: Bell::default(),
         deadline_moved: Bell::default(),
         deadline: Cell::new(None),
