@@ -28,6 +28,10 @@ struct Story {
     /// The frames of this life, the recovered ones included.
     frames: Vec<Frame>,
     durable_end: Offset,
+    /// All frames are one block: what is torn lies where the next life's frames would end.
+    is_even: bool,
+    /// Where this life began.
+    life_start: Offset,
     /// Every one given for an end: a checkpoint may carry an older one.
     app_states: BTreeMap<u64, Vec<u64>>,
 }
@@ -54,6 +58,8 @@ impl Story {
             ever: BTreeMap::new(),
             frames: Vec::new(),
             durable_end: Offset(0),
+            is_even: dice.one_in(4),
+            life_start: Offset(0),
             app_states: BTreeMap::new(),
         }
     }
@@ -80,13 +86,16 @@ impl Story {
     fn append(&mut self) {
         for _ in 0..=self.dice.below(4) {
             let bytes = match self.dice.below(20) {
+                _ if self.is_even => 4032,
                 0 => self.dice.below(300_000),
                 1..6 => self.dice.below(20_000),
+                // Sizes that recur put new frames where torn ones left their residue.
+                6..12 => [448, 960, 4032][self.dice.below(3) as usize],
                 _ => self.dice.below(600),
             };
             let fill = self.dice.below(256) as u8;
-            let (records, time) =
-                (1 + self.dice.below(5) as u32, self.rig.now.wall.0 - self.dice.below(5_000) as i64);
+            let records = if self.is_even { 1 } else { 1 + self.dice.below(5) as u32 };
+            let time = self.rig.now.wall.0 - self.dice.below(5_000) as i64;
             let frame = self.rig.append(records, time, vec![fill; bytes as usize]);
             self.ever.entry(frame.header().base_offset.0).or_default().push(frame.clone());
             self.frames.push(frame);
@@ -227,8 +236,14 @@ impl Story {
         let before = std::mem::take(&mut self.frames);
         self.rig.drop_cache();
         let found = self.rig.read_all(1 + self.dice.below(1 << 19) as usize);
+        let epochs = found.iter().map(|frame| frame.header().leader_epoch);
+        assert!(epochs.is_sorted(), "residue behind new frames");
+        // Once a life has written, what an earlier one left torn must not come back.
+        let has_written = self.durable_end > self.life_start;
         for frame in &found {
             let header = frame.header();
+            let is_of_this_life = before.iter().rev().any(|known| known == frame);
+            assert!(is_of_this_life || !has_written, "residue at {}", header.base_offset);
             let candidates = &self.ever[&header.base_offset.0];
             assert!(candidates.contains(frame), "a frame at {} that was never appended", header.base_offset);
             if header.end_offset() <= self.durable_end {
@@ -249,6 +264,7 @@ impl Story {
         let kept = before.into_iter().take_while(|frame| frame.header().end_offset() <= start);
         self.frames = kept.chain(found).collect();
         self.durable_end = end;
+        self.life_start = end;
         self.rig.events.clear();
     }
 

@@ -90,10 +90,13 @@ impl ModelDisk {
         for (_, what) in std::mem::take(&mut self.pending) {
             match &what {
                 DiskOp::Write { segment, position, parts } => {
-                    let luck = dice.below(4);
-                    self.write_sectors(*segment, *position, parts, |_| match luck {
+                    let luck = dice.below(5);
+                    let blocks = dice.roll();
+                    self.write_sectors(*segment, *position, parts, |sector| match luck {
                         0 => false,
                         1 => true,
+                        // Devices like to keep blocks together.
+                        2 | 3 => blocks >> (sector * SECTOR_BYTES / BLOCK_BYTES % 64) & 1 == 1,
                         _ => dice.one_in(2),
                     });
                 }
