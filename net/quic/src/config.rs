@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::CoreId;
+use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicServerConfig;
-use quinn_proto::{EndpointConfig, IdleTimeout, TransportConfig, ValidationTokenConfig, VarInt};
+use quinn_proto::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, ValidationTokenConfig, VarInt,
+};
 use ring::{hkdf, hmac};
 
 use crate::cid::CoreCids;
@@ -28,6 +31,8 @@ pub struct ServerConfig {
     pub send_buffer_bytes: usize,
 }
 
+/// Of several datagrams handed out at once: the kernel cuts up no more than one IP packet's worth.
+pub(crate) const TRANSMIT_BYTES_MAX: usize = 65_000;
 /// Streams a client may have open on one connection.
 pub(crate) const STREAMS_MAX: u32 = 1024;
 /// Produces of one stream not yet answered.
@@ -78,6 +83,7 @@ pub(crate) fn endpoint_parts(config: &ServerConfig) -> (EndpointConfig, quinn_pr
     let cids = CoreCids::new(config.core, hmac_key("connection id"));
     let mut endpoint = EndpointConfig::new(Arc::new(hmac_key("stateless reset")));
     endpoint.cid_generator(move || Box::new(cids.clone()));
+    endpoint.max_udp_payload_size(net_wire::DATAGRAM_BYTES_MAX).expect("above QUIC's minimum");
 
     let crypto = QuicServerConfig::try_from(Arc::clone(&config.tls)).expect("TLS 1.3 with AES-128-GCM");
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&derive(&config.secret, "token"));
@@ -103,6 +109,11 @@ fn transport(config: &ServerConfig) -> TransportConfig {
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(None)
         .datagram_receive_buffer_size(None);
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
+    transport.mtu_discovery_config(Some(discovery)).congestion_controller_factory(Arc::new(congestion));
     transport
 }
 

@@ -16,7 +16,9 @@ use engine_api::{Request, Response};
 use net_wire::Code;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming};
 
-use crate::config::{HANDSHAKES_FREE, HANDSHAKES_MAX, RESPONSES_MAX, ServerConfig, endpoint_parts};
+use crate::config::{
+    HANDSHAKES_FREE, HANDSHAKES_MAX, RESPONSES_MAX, ServerConfig, TRANSMIT_BYTES_MAX, endpoint_parts,
+};
 use crate::peer::Peer;
 use crate::slots::Slots;
 
@@ -302,7 +304,8 @@ impl Server {
         self.drive_ready();
         while let Some(index) = self.sending.pop_front() {
             let Some(peer) = &mut self.peers[index] else { continue };
-            if let Some(transmit) = peer.quic.poll_transmit(now, segments_max, buffer) {
+            let fitting = TRANSMIT_BYTES_MAX / usize::from(peer.quic.current_mtu());
+            if let Some(transmit) = peer.quic.poll_transmit(now, segments_max.min(fitting), buffer) {
                 // Behind the others: connections take turns.
                 self.sending.push_back(index);
                 return Some(to_transmit(&transmit));

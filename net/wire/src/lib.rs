@@ -25,7 +25,9 @@ pub mod reader;
 
 pub use code::{Code, Refusal};
 pub use error::WireError;
-pub use header::{ALPN, Kind, MESSAGE_HEADER_BYTES, MessageHeader, VERSION};
+pub use header::{
+    ALPN, DATAGRAM_BYTES_MAX, FIRST_WINDOW_BYTES, Kind, MESSAGE_HEADER_BYTES, MessageHeader, VERSION,
+};
 pub use message::{ClientMessage, Frames, OpenRead, ReadOpened, ServerMessage, take_produced_frame};
 pub use reader::{Message, MessageReader};
 

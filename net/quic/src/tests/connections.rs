@@ -190,3 +190,26 @@ fn an_idle_connection_costs_no_turns() {
     }
     assert!(turns <= 3, "{turns} turns");
 }
+
+#[test]
+fn datagrams_are_as_large_as_the_path_carries() {
+    for (path_bytes_max, expected) in [(usize::MAX, 6400..=6500), (3000, 2900..=3000), (1400, 1300..=1400)] {
+        let mut world = World::new();
+        world.path_bytes_max = path_bytes_max;
+        world.broker.is_serving = true;
+        let client = world.connect();
+        let writer = world.open_produce(client);
+        let reader = world.open_read(client, 0, 0);
+        for n in 0..100 {
+            world.produce(client, writer, n, Acks::All, &frame(50_000));
+        }
+        world.run(Duration::from_secs(10));
+        assert_eq!(world.received(client, writer).len(), 100);
+        assert!(world.received(client, reader).len() > 1);
+        assert!(
+            expected.contains(&world.received_bytes_max),
+            "{} of {path_bytes_max}",
+            world.received_bytes_max
+        );
+    }
+}

@@ -84,6 +84,11 @@ fn client_config(setup: &ClientSetup) -> ClientConfig {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("ciphers for QUIC")));
     let mut transport = TransportConfig::default();
     transport.keep_alive_interval(setup.keeps_alive.then_some(Duration::from_secs(5)));
+    let mut discovery = quinn_proto::MtuDiscoveryConfig::default();
+    discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
+    let mut congestion = quinn_proto::congestion::CubicConfig::default();
+    congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
+    transport.mtu_discovery_config(Some(discovery)).congestion_controller_factory(Arc::new(congestion));
     config.transport_config(Arc::new(transport));
     config
 }
@@ -142,6 +147,10 @@ pub(crate) struct World {
     pub(crate) lost_of_1000: u64,
     /// Added to the latency at random, so that datagrams overtake.
     pub(crate) jitter: Duration,
+    /// Larger datagrams do not get through.
+    pub(crate) path_bytes_max: usize,
+    /// The largest that got through to a client.
+    pub(crate) received_bytes_max: usize,
     dice: u64,
 }
 
@@ -161,6 +170,8 @@ impl World {
             flights: Vec::new(),
             lost_of_1000: 0,
             jitter: Duration::ZERO,
+            path_bytes_max: usize::MAX,
+            received_bytes_max: 0,
             dice: 0x9E37_79B9_7F4A_7C15,
         }
     }
@@ -175,7 +186,9 @@ impl World {
 
     pub(crate) fn dial(&mut self, setup: ClientSetup) -> usize {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"client");
-        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new(Arc::new(key))), None, true, None);
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.max_udp_payload_size(net_wire::DATAGRAM_BYTES_MAX).expect("above QUIC's minimum");
+        let mut endpoint = Endpoint::new(Arc::new(config), None, true, None);
         let (handle, quic) =
             endpoint.connect(self.now, client_config(&setup), SERVER, "localhost").expect("a good config");
         let port = 40_000 + self.clients.len() as u16;
@@ -331,7 +344,8 @@ impl World {
             self.drive_broker();
             let mut buffer = Vec::new();
             let mut is_dry = true;
-            while let Some(transmit) = self.server.poll_transmit(self.now, 8, &mut buffer) {
+            while let Some(transmit) = self.server.poll_transmit(self.now, 64, &mut buffer) {
+                assert!(transmit.bytes <= 65_507, "what the kernel cuts up at once");
                 is_dry = false;
                 for segment in buffer[..transmit.bytes].chunks(transmit.segment_bytes.unwrap_or(usize::MAX)) {
                     self.fly(SERVER, transmit.remote, BytesMut::from(segment));
@@ -344,8 +358,11 @@ impl World {
     }
 
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: BytesMut) {
-        if self.roll() % 1000 < self.lost_of_1000 {
+        if self.roll() % 1000 < self.lost_of_1000 || bytes.len() > self.path_bytes_max {
             return;
+        }
+        if to != SERVER {
+            self.received_bytes_max = self.received_bytes_max.max(bytes.len());
         }
         let late = self.jitter.mul_f64((self.roll() % 1000) as f64 / 1000.0);
         self.flights.push(Flight { at: self.now + LATENCY + late, to, from, bytes });
