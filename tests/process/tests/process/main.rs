@@ -3,6 +3,7 @@
 mod client_errors;
 mod clock;
 mod cores;
+mod damage;
 mod hostile;
 mod kill;
 mod memory;
