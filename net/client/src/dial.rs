@@ -113,8 +113,11 @@ impl Dialer {
         let idle_timeout = config.idle_timeout.clamp(Duration::from_millis(100), Duration::from_secs(3600));
         let mut discovery = quinn::MtuDiscoveryConfig::default();
         discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
+        let mut congestion = quinn::congestion::CubicConfig::default();
+        congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
         transport
             .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(Arc::new(congestion))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
             .send_window(SEND_WINDOW_BYTES)

@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Core;
 use crate::rpc::{Messages, RequestError, StreamError, unexpected};
 use crate::shared::{PURPOSE_SHARED, REFRESH_SPAN};
-use crate::state::lane::{AfterAnswer, Link, Sending, Step};
+use crate::state::batch::Sending;
+use crate::state::lane::{AfterAnswer, Link, Step};
 use crate::state::outcome::{DeliveryError, Trouble};
 
 /// A produce stream. Dropping it resets it.

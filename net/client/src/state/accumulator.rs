@@ -15,7 +15,9 @@ use engine_api::ProduceError;
 use storage_frame::{FRAME_BYTES_MAX, TimestampMs};
 
 use super::backoff::Dice;
-use super::lane::{Lane, LaneSettings, Ledger, Link, Pushed, Step, Supply};
+use super::batch::Supply;
+use super::lane::{Lane, LaneSettings, Link, Pushed, Step};
+use super::ledger::Ledger;
 use super::outcome::{Delivery, DeliveryError};
 use super::partitioner::{Sticky, partition_of_key};
 use super::record::{BATCH_OVERHEAD_BYTES, Record};

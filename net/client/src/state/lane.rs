@@ -16,15 +16,16 @@
 //!
 //! Time is told; nothing here waits. Does not know: connections, topics' metadata, other partitions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::{Acks, ProduceError, Produced};
-use storage_frame::{BatchBuilder, BatchView, FRAME_BYTES_MAX, Frame, Producer, TimestampMs};
+use storage_frame::{Frame, Producer, TimestampMs};
 
 use super::backoff::Backoff;
-use super::codec::{Compression, compress, decompress};
+use super::batch::{Batch, Body, Sending, Supply};
+use super::ledger::Ledger;
 use super::outcome::{Delivery, DeliveryError, Stored, Trouble, Verdict};
 use super::record::{BATCH_OVERHEAD_BYTES, Record};
 
@@ -38,96 +39,6 @@ pub(crate) struct LaneSettings {
     pub(crate) delivery_timeout: Duration,
 }
 
-/// Memory in use and batches without a verdict, over all lanes of a producer.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    charged_bytes: usize,
-    /// Batch number to parts without a verdict: more than one after a split.
-    unsettled: BTreeMap<u64, u32>,
-    /// Something was released or settled since the flag was last taken.
-    changed: bool,
-    pub(crate) retries_count: u64,
-    pub(crate) identities_count: u64,
-}
-
-impl Ledger {
-    pub(crate) fn charged_bytes(&self) -> usize {
-        self.charged_bytes
-    }
-
-    pub(crate) fn charge(&mut self, bytes: usize) {
-        self.charged_bytes += bytes;
-    }
-
-    fn release(&mut self, bytes: usize) {
-        assert!(bytes <= self.charged_bytes, "released memory was charged");
-        self.charged_bytes -= bytes;
-        self.changed = true;
-    }
-
-    fn add_unsettled(&mut self, number: u64, parts: u32) {
-        *self.unsettled.entry(number).or_insert(0) += parts;
-    }
-
-    fn settle(&mut self, number: u64) {
-        let parts = self.unsettled.get_mut(&number).expect("a batch is settled once");
-        *parts -= 1;
-        if *parts == 0 {
-            self.unsettled.remove(&number);
-        }
-        self.changed = true;
-    }
-
-    pub(crate) fn oldest_unsettled(&self) -> Option<u64> {
-        self.unsettled.first_key_value().map(|(number, _)| *number)
-    }
-
-    pub(crate) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
-    }
-}
-
-#[derive(Debug)]
-enum Body {
-    Open(BatchBuilder),
-    Sealed(Frame),
-    /// With whoever seals and writes it, without a lock.
-    Away,
-}
-
-#[derive(Debug)]
-struct Batch {
-    /// Counts up over all lanes of the producer.
-    number: u64,
-    body: Body,
-    verdict: Verdict,
-    record_count: u32,
-    charged_bytes: usize,
-    opened_at: Duration,
-    /// Given when it is first sent.
-    sequence: Option<u32>,
-    /// It was sent before without a definite answer, so it may be stored.
-    doubtful: bool,
-}
-
-impl Batch {
-    fn speak(&mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
-        if !self.verdict.is_spoken() {
-            self.verdict.speak(result);
-            ledger.settle(self.number);
-        }
-    }
-
-    fn finish(mut self, ledger: &mut Ledger, result: Result<Stored, DeliveryError>) {
-        self.speak(ledger, result);
-        ledger.release(self.charged_bytes);
-    }
-
-    fn is_sent(&self) -> bool {
-        self.verdict.is_sent()
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Identity {
     /// Not idempotent.
@@ -137,32 +48,6 @@ enum Identity {
         id: u64,
         next_sequence: u32,
     },
-}
-
-/// A batch to seal and write. Must come back by [`Lane::put_back`] before anything else is told to the lane.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    body: Body,
-    producer: Option<Producer>,
-}
-
-impl Sending {
-    /// The expensive part, for outside of locks. The builder comes back empty, for another batch.
-    pub(crate) fn seal(self, compression: Compression) -> (Frame, Option<BatchBuilder>) {
-        match self.body {
-            Body::Open(mut builder) => {
-                let frame = builder.seal_with(self.producer, |plain| compress(compression, plain));
-                (frame, Some(builder))
-            }
-            Body::Sealed(frame) if frame.header().producer == self.producer => (frame, None),
-            Body::Sealed(frame) => {
-                let mut header = *frame.header();
-                header.producer = self.producer;
-                (Frame::seal(header, frame.payload().clone()), None)
-            }
-            Body::Away => unreachable!("a batch is taken from the queue with its body"),
-        }
-    }
 }
 
 /// What the lane's driver can do now.
@@ -619,40 +504,8 @@ impl Lane {
         error: &ProduceError,
         ledger: &mut Ledger,
     ) -> AfterAnswer {
-        let Body::Sealed(frame) = &batch.body else { unreachable!("it was on the wire") };
-        let plain = decompress(frame.header().codec, frame.payload(), FRAME_BYTES_MAX).expect("sealed here");
-        let view = BatchView::open_plain(*frame.header(), plain).expect("sealed here");
         // At most half, so that a broker that measures otherwise than we do is satisfied in the end.
-        let piece_bytes_max = batch_bytes_max.min(batch.charged_bytes / 2);
-        let mut pieces: Vec<(BatchBuilder, usize)> = Vec::new();
-        for record in view.records() {
-            let record = record.expect("sealed here");
-            let headers: Vec<_> = record.headers().collect();
-            let as_sent = Record {
-                key: record.key,
-                value: record.value,
-                headers,
-                timestamp: Some(record.timestamp),
-                ..Record::tombstone("")
-            };
-            let record_bytes = as_sent.batch_bytes();
-            let push = |builder: &mut BatchBuilder| {
-                builder
-                    .push(record.timestamp, as_sent.key, as_sent.value, as_sent.headers.iter().copied())
-                    .expect("it was in a batch before")
-            };
-            match pieces.last_mut() {
-                Some((builder, bytes)) if *bytes + record_bytes <= piece_bytes_max => {
-                    push(builder);
-                    *bytes += record_bytes;
-                }
-                Some(_) | None => {
-                    let mut builder = BatchBuilder::new();
-                    push(&mut builder);
-                    pieces.push((builder, BATCH_OVERHEAD_BYTES + record_bytes));
-                }
-            }
-        }
+        let pieces = batch.pieces(batch_bytes_max.min(batch.charged_bytes / 2));
         ledger.add_unsettled(batch.number, pieces.len() as u32 - 1);
         let last_index = pieces.len() - 1;
         let mut split = Vec::with_capacity(pieces.len());
@@ -752,24 +605,6 @@ impl Lane {
 /// The broker answered what it was not asked: the stream is of no use any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnaskedAnswer;
-
-/// What new batches are made of, shared by the lanes of a producer.
-#[derive(Debug, Default)]
-pub(crate) struct Supply {
-    pub(crate) next_number: u64,
-    /// Empty ones that keep their memory.
-    builders: Vec<BatchBuilder>,
-}
-
-const SPARE_BUILDERS_MAX: usize = 16;
-
-impl Supply {
-    pub(crate) fn return_builder(&mut self, builder: BatchBuilder) {
-        if self.builders.len() < SPARE_BUILDERS_MAX {
-            self.builders.push(builder);
-        }
-    }
-}
 
 fn min_time(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {

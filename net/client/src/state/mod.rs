@@ -2,6 +2,7 @@
 //!
 //! - [`accumulator`]: all pending records of a producer, its memory, which partition a record goes to.
 //! - [`lane`]: one partition's batches, sequences, retries, deadlines.
+//! - [`batch`], [`ledger`]: what lanes move, and what they draw on.
 //! - [`outcome`]: what became of a batch, shared by its records' deliveries.
 //! - [`partitioner`]: murmur2 and stickiness.
 //! - [`position`]: where a reader stands; gaps and overlaps refused.
@@ -9,8 +10,10 @@
 
 pub(crate) mod accumulator;
 pub(crate) mod backoff;
+pub(crate) mod batch;
 pub(crate) mod codec;
 pub(crate) mod lane;
+pub(crate) mod ledger;
 pub(crate) mod outcome;
 pub(crate) mod partitioner;
 pub(crate) mod position;
