@@ -14,7 +14,7 @@ pub struct DiskConfig {
     pub spares_free_bytes_min: u64,
     /// Bytes written at a time when a segment is filled with zeros.
     pub zero_bytes_max: usize,
-    /// Operations under way at the same time; more wait in order of arrival.
+    /// Writes under way at the same time, and as many of all other operations; more wait in order of arrival.
     pub operations_max: usize,
     /// Memory kept in write buffers between writes.
     pub write_buffer_bytes_max: usize,
