@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use engine_api::{CoreId, NodeId};
-use engine_core::{Node, NodeConfig, NodeError};
+use engine_core::{EventSink, Node, NodeConfig, NodeError};
 use engine_shard::{Event, ShardConfig};
 use net_sockets::{BindError, UdpGroup, bind_group};
 use storage_disk::DiskConfig;
@@ -39,6 +39,8 @@ const PORT_RETRY: Duration = Duration::from_millis(10);
 const MEMORY_SHARE: u64 = 4;
 /// When the machine does not tell its memory.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+/// The shard's word for metadata that cannot be read or no longer be changed.
+const METADATA_UNUSABLE: &str = "metadata_unusable";
 const OPENS_MAX: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 10_000;
@@ -49,8 +51,8 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Short enough not to be seen in idle CPU time, long enough to save most wake-ups under load.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 
-/// Why a broker did not start, or did not end as it should. One line, with its remedy; [`RunError::Node`] has
-/// been logged already.
+/// Why a broker did not start, or did not end as it should. One line, with its remedy; [`RunError::Node`]
+/// and [`RunError::Metadata`] have been logged already.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
@@ -72,6 +74,11 @@ pub enum RunError {
     Start(#[from] engine_core::StartError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(
+        "{why}; restore the data directory from a backup (`millstream log verify {}` says what is wrong)",
+        data.display()
+    )]
+    Metadata { data: PathBuf, why: String },
     #[error("{what}: {error}")]
     System { what: &'static str, error: std::io::Error },
 }
@@ -80,6 +87,7 @@ pub enum RunError {
 pub(crate) enum Wake {
     Signal(&'static str),
     Ready,
+    MetadataUnusable(String),
     Ended(Result<(), NodeError>),
 }
 
@@ -121,7 +129,8 @@ fn start_and_live(
     signals
         .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
         .map_err(system("no thread for signals"))?;
-    let config = node_config(settings, &data, cpus, group, &tls, &place, log)?;
+    let events = event_sink(log.clone(), wake.clone());
+    let config = node_config(settings, &data, cpus, group, &tls, &place, events)?;
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -133,16 +142,26 @@ fn start_and_live(
         cert_expires_ms: tls.expires_ms,
     };
     control::start(http, control, wake).map_err(system("no control thread"))?;
-    let outcome = live(&node, &woken, &stopping, log, || place.say_ready(log, &tls, &data, begun));
+    let say_ready = || place.say_ready(log, &tls, &data, begun);
+    let outcome = live(&node, &woken, &stopping, log, say_ready).map_err(|end| match end {
+        End::Node(error) => RunError::Node(error),
+        End::Metadata(why) => RunError::Metadata { data: data.path().to_owned(), why },
+    });
     match &outcome {
         Ok(()) => log.info("stopped", &[("up_s", begun.elapsed().as_secs().to_string())]),
         Err(error) => log.error("broker_failed", &[("why", error.to_string())]),
     }
-    Ok(outcome?)
+    outcome
 }
 
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> RunError {
     move |error| RunError::System { what, error }
+}
+
+/// Ends that nobody asked for.
+enum End {
+    Node(NodeError),
+    Metadata(String),
 }
 
 /// From the cores' start to their end.
@@ -152,7 +171,7 @@ fn live(
     stopping: &AtomicBool,
     log: &Logger,
     say_ready: impl FnOnce(),
-) -> Result<(), NodeError> {
+) -> Result<(), End> {
     let mut say_ready = Some(say_ready);
     loop {
         match woken.recv().expect("the control thread and the signals' hold senders") {
@@ -162,12 +181,18 @@ fn live(
                     tell_manager("READY=1", log);
                 }
             }
-            Wake::Ended(outcome) => return outcome,
+            // Without metadata no topic can be served, and a guess could lose some: not a start. Later on,
+            // records still come and go.
+            Wake::MetadataUnusable(why) if say_ready.is_some() => {
+                return node.stop_within(STOP_TIMEOUT).map_err(End::Node).and(Err(End::Metadata(why)));
+            }
+            Wake::MetadataUnusable(_) => {}
+            Wake::Ended(outcome) => return outcome.map_err(End::Node),
             Wake::Signal(name) => {
                 log.info("stopping", &[("signal", name.to_owned())]);
                 tell_manager("STOPPING=1", log);
                 stopping.store(true, Ordering::Relaxed);
-                return node.stop_within(STOP_TIMEOUT);
+                return node.stop_within(STOP_TIMEOUT).map_err(End::Node);
             }
         }
     }
@@ -288,7 +313,7 @@ fn node_config(
     group: UdpGroup,
     tls: &ServerTls,
     place: &Place,
-    log: &Logger,
+    events: EventSink,
 ) -> Result<NodeConfig, RunError> {
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| {
         preflight::memory_bytes().map_or(MEMORY_BYTES_FALLBACK, |bytes| bytes / MEMORY_SHARE)
@@ -330,12 +355,17 @@ fn node_config(
         quic,
         disk: DiskConfig { spares_free_bytes_min: 2 * settings.free_bytes_min, ..DiskConfig::default() },
         spin_before_park: SPIN_BEFORE_PARK,
-        events: event_sink(log.clone()),
+        events,
     })
 }
 
-fn event_sink(log: Logger) -> engine_core::EventSink {
+/// Logs what happens on the cores, and passes on what a start cannot live with.
+fn event_sink(log: Logger, wake: mpsc::Sender<Wake>) -> EventSink {
     Arc::new(move |core: CoreId, event: Event| {
+        if event.name == METADATA_UNUSABLE {
+            let why = event.fields.iter().find(|(key, _)| *key == "why").map(|(_, why)| why.clone());
+            let _ = wake.send(Wake::MetadataUnusable(why.unwrap_or_default()));
+        }
         let mut fields = vec![("core", core.0.to_string())];
         fields.extend(event.fields);
         log.log(utc::now_ms(), event.level, event.name, &fields);

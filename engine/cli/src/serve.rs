@@ -8,7 +8,7 @@ use crate::failure::Failure;
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     engine_broker::run(&flags(args)).map_err(|error| match error {
         // It is in the log, in the format that was asked for.
-        RunError::Node(_) => Failure::failed(""),
+        RunError::Node(_) | RunError::Metadata { .. } => Failure::failed(""),
         RunError::Settings(_)
         | RunError::Cpus(_)
         | RunError::DataDir(_)
