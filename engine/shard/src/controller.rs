@@ -436,39 +436,37 @@ impl Controller {
         ctx.event(Level::Info, "metadata_snapshot", fields);
     }
 
-    fn close_when_done(&mut self, ctx: &Context) {
-        if !ctx.stopping || self.writing.is_some() {
+    fn close_when_done(&mut self, ctx: &mut Context) {
+        if !ctx.stopping || (self.writing.is_some() && !self.log.out_of_space()) {
             return;
         }
         match self.stage {
-            Stage::Replaying(_) | Stage::Running => {
-                if matches!(self.stage, Stage::Running) {
-                    self.log.set_app_state(self.log.staged_end(), bytes::Bytes::new());
-                }
-                self.log.close();
-                self.stage = Stage::Closing;
-            }
-            Stage::Opening => {
-                self.log.close();
-                self.stage = Stage::Closing;
-            }
-            Stage::Starting(_) => unreachable!("a start is being written"),
-            Stage::Closing | Stage::Closed | Stage::Unusable(_) => {}
+            Stage::Opening | Stage::Replaying(_) | Stage::Starting(_) => {}
+            Stage::Running => self.log.set_app_state(self.log.staged_end(), bytes::Bytes::new()),
+            Stage::Closing | Stage::Closed | Stage::Unusable(_) => return,
+        }
+        // Without room for the change that is being written, waiting for it would be for ever.
+        self.refuse_writing(ctx, &Refusal::ShuttingDown);
+        self.log.close();
+        self.stage = Stage::Closing;
+    }
+
+    /// Who waits for the change being written is told; whether it is stored is not known.
+    fn refuse_writing(&mut self, ctx: &mut Context, refusal: &Refusal) {
+        let Some(Writing { what: Written::Change(_, origin), .. }) = self.writing.take() else { return };
+        let error = TopicError::from(refusal.clone());
+        match origin {
+            Origin::Create(slot) => ctx.reply(slot, Response::CreateTopic(Err(error))),
+            Origin::Alter(slot) => ctx.reply(slot, Response::AlterTopic(Err(error))),
+            Origin::Delete(slot) => ctx.reply(slot, Response::DeleteTopic(Err(error))),
+            Origin::Nobody => {}
         }
     }
 
     /// No metadata, or none that can change: everybody who waits for a change is told why.
     fn give_up(&mut self, ctx: &mut Context, why: String) {
         ctx.event(Level::Error, "metadata_unusable", vec![("why", why.clone())]);
-        if let Some(Writing { what: Written::Change(_, origin), .. }) = self.writing.take() {
-            let error = TopicError::StorageFailed { why: why.clone() };
-            match origin {
-                Origin::Create(slot) => ctx.reply(slot, Response::CreateTopic(Err(error))),
-                Origin::Alter(slot) => ctx.reply(slot, Response::AlterTopic(Err(error))),
-                Origin::Delete(slot) => ctx.reply(slot, Response::DeleteTopic(Err(error))),
-                Origin::Nobody => {}
-            }
-        }
+        self.refuse_writing(ctx, &Refusal::StorageFailed(why.clone()));
         for asked in std::mem::take(&mut self.queue) {
             refuse_asked(ctx, asked, &Refusal::StorageFailed(why.clone()));
         }

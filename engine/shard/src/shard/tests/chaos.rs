@@ -90,7 +90,8 @@ impl History {
             60..62 => self.delete_records(),
             62 => self.crash(),
             63 => self.stop(),
-            64..80 => self.fetch(),
+            64 => self.node.disk.is_full = !self.node.disk.is_full,
+            65..80 => self.fetch(),
             _ => self.produce(),
         }
         self.node.pump();
@@ -279,9 +280,12 @@ impl History {
             Err(ProduceError::UnknownPartition) => {
                 assert!(self.doubtful.contains(&id.topic), "seed {seed}: {id:?} is there");
             }
-            Err(ProduceError::NotLeader | ProduceError::ShuttingDown | ProduceError::Overloaded) => {
-                client.is_stuck = true;
-            }
+            Err(
+                ProduceError::NotLeader
+                | ProduceError::ShuttingDown
+                | ProduceError::Overloaded
+                | ProduceError::NoSpace,
+            ) => client.is_stuck = true,
             Err(ProduceError::OutOfSequence { .. }) => {
                 assert!(client.is_stuck, "seed {seed}: {id:?} out of sequence without a cause");
             }
@@ -331,7 +335,8 @@ impl History {
         let seed = self.seed;
         self.crash();
         self.node.disk_waits = false;
-        self.node.pump();
+        self.node.disk.is_full = false;
+        self.node.pass(Duration::from_secs(3));
         assert!(self.node.is_ready(), "seed {seed}");
         let topics: Vec<TopicId> =
             match self.node.ask(Request::DescribeTopics(engine_api::DescribeTopics { names: Vec::new() })) {
