@@ -112,6 +112,12 @@ impl Log {
         self.start
     }
 
+    /// The start that the checkpoint on disk names: no restart goes below it. `durable_start <= start`.
+    #[must_use]
+    pub fn durable_start(&self) -> Offset {
+        self.checkpoints.durable_start()
+    }
+
     #[must_use]
     pub fn durable_end(&self) -> Offset {
         self.durable.offset
@@ -343,15 +349,13 @@ impl Log {
     }
 
     fn on_opened(&mut self, now: Now, opened: Opened) {
+        self.checkpoints.on_opened(now.mono, &opened);
         self.start = opened.start;
         self.durable = opened.end;
         self.staged = opened.end;
         self.segments = opened.segments.into();
         let last = self.segments.back().expect("at least one");
         self.writer = Writer::opened(last, opened.file_bytes, opened.tail, opened.index);
-        self.checkpoints.on_opened(now.mono, &opened.recovered, opened.app_point, opened.checkpoint_sequence);
-        self.checkpoints.bytes_since += opened.scanned_bytes;
-        self.checkpoints.write_bytes_max = opened.write_bytes_max;
         self.appended_at = now.mono;
         for note in opened.notes {
             self.note(note);

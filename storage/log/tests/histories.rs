@@ -190,6 +190,7 @@ impl Story {
 
     fn crash(&mut self) {
         self.rig.disk.is_full = false;
+        let durable_start = self.rig.log.durable_start();
         for _ in 0..self.dice.below(3) {
             // Dies again while it opens.
             self.rig.crash_and_begin_reopening();
@@ -199,6 +200,7 @@ impl Story {
             }
         }
         self.rig.crash_and_reopen();
+        assert!(self.rig.log.start() >= durable_start);
         self.check_reopened(false);
     }
 

@@ -11,7 +11,8 @@ use crate::config::{
     CHECKPOINT_AGE, CHECKPOINT_BYTES, CHECKPOINT_BYTES_SOON, CHECKPOINT_PAUSE, CHECKPOINT_STATE_WAIT,
 };
 use crate::disk_op::{BLOCK_BYTES, DiskErrorKind, DiskOp, DiskResult, FileName, SegmentId};
-use crate::event::{LogEvent, LogState, Recovered};
+use crate::event::{LogEvent, LogState};
+use crate::opening::Opened;
 use crate::ops::Purpose;
 use crate::segment::{NO_TIMESTAMP, Point};
 
@@ -25,13 +26,15 @@ pub(super) struct AppState {
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     sequence: u64,
+    /// The start that the file on disk names.
+    durable_start: Offset,
     /// Describes durable frames.
     state: Option<AppState>,
     /// Describes frames that are still being written.
     next_state: Option<AppState>,
     /// Became durable since the last checkpoint.
-    pub(super) bytes_since: u64,
-    pub(super) write_bytes_max: u64,
+    bytes_since: u64,
+    write_bytes_max: u64,
     last_at: Duration,
     has_rolled: bool,
     due_since: Option<Duration>,
@@ -57,6 +60,7 @@ impl Checkpoints {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             sequence: 0,
+            durable_start: Offset::ZERO,
             state: None,
             next_state: None,
             bytes_since: 0,
@@ -72,14 +76,12 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn on_opened(
-        &mut self,
-        now: Duration,
-        found: &Recovered,
-        point: Option<Point>,
-        sequence: u64,
-    ) {
-        self.sequence = sequence;
+    pub(super) fn on_opened(&mut self, now: Duration, opened: &Opened) {
+        let (found, point) = (&opened.recovered, opened.app_point);
+        self.sequence = opened.checkpoint_sequence;
+        self.durable_start = opened.start;
+        self.bytes_since = opened.scanned_bytes;
+        self.write_bytes_max = opened.write_bytes_max;
         self.last_at = now;
         self.is_clean = found.clean;
         self.state = match (point, &found.app_state) {
@@ -128,6 +130,10 @@ impl Checkpoints {
         self.is_pressing = true;
         self.is_clean = false;
         self.trim_waits = true;
+    }
+
+    pub(super) fn durable_start(&self) -> Offset {
+        self.durable_start
     }
 
     pub(super) fn is_trim_waiting(&self) -> bool {
@@ -220,6 +226,7 @@ impl Log {
             Ok(_) => {
                 self.space.on_granted();
                 self.checkpoints.sequence += 1;
+                self.checkpoints.durable_start = written.start;
                 self.checkpoints.is_clean = written.is_clean;
                 self.retiring.extend(written.retire);
                 if self.checkpoints.trim_waits && written.start >= self.start {
