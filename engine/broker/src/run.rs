@@ -178,6 +178,8 @@ fn live(
             Wake::Ready => {
                 if let Some(say_ready) = say_ready.take() {
                     say_ready();
+                    // Whoever is told that it is ready may look where it is.
+                    log.flush();
                     tell_manager("READY=1", log);
                 }
             }

@@ -12,6 +12,8 @@ fn a_fresh_directory_is_ready_at_once_and_says_what_runs() {
     let dir = directory();
     let broker = Broker::start(Options::new(dir.path()));
     assert!(broker.ready_after < READY_MAX, "{:?}", broker.ready_after);
+    // It is said before readiness is told, but this side may still be reading it.
+    broker.wait_for_stderr("event=ready", READY_MAX);
     let said = broker.stderr();
     let expected = [
         broker.options.listen.to_string(),
