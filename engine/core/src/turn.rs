@@ -30,6 +30,9 @@ const SEND_RETRY: Duration = Duration::from_millis(1);
 /// Answers on their way out when the node stops get this long before connections are closed.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// Rounds of sends that say goodbye: enough for 65,536 connections.
+const CLOSE_ROUNDS_MAX: usize = 65_536 / SENDS_PER_TURN;
+
 const CONTROLLER: CoreId = CoreId(0);
 
 impl Core {
@@ -267,7 +270,12 @@ impl Core {
             && state.server.stats().send_buffered_bytes == 0;
         if quiet || now >= until {
             state.server.close(now);
-            self.send_datagrams(state, now);
+            // Each connection is told once; a full socket loses the rest, whose clients find out by themselves.
+            for _ in 0..CLOSE_ROUNDS_MAX {
+                if !self.send_datagrams(state, now) {
+                    break;
+                }
+            }
             state.phase = Phase::Ended;
         }
     }
