@@ -33,7 +33,7 @@ lint:
 # Licences, bans and sources always; advisories when their database can be reached.
 deny:
 	$(CARGO) deny --locked check licenses bans sources
-	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check --disable-fetch advisories; \
+	@if timeout 60 $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check --disable-fetch advisories; \
 	else echo 'advisories skipped: their database cannot be reached' >&2; fi
 
 # One profile for all tests. The process tests run the binary of the same profile, built first.

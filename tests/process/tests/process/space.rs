@@ -24,7 +24,7 @@ fn below_the_watermark_producers_wait_reads_go_on_and_it_mends_itself() {
     cli.run_with(&["produce", "space"], lines::joined(&sent)).expect(0);
 
     let ballast = dir.path().join("ballast");
-    take(&ballast, free / 100 * 22);
+    take(&ballast, free / 100 * 25);
     broker.wait_for_stderr("space_short", Duration::from_secs(30));
     let refused = cli.run_with(&["produce", "space", "--timeout", "2"], b"refused\n".to_vec());
     refused.fails().says(&["free-space watermark"]);

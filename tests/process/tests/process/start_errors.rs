@@ -133,20 +133,13 @@ fn without_io_uring() -> seccompiler::BpfProgram {
     filter.expect("a filter").try_into().expect("a program")
 }
 
-/// Run by root, the broker is run as nobody, with a copy of the binary that nobody can reach.
+/// Run by root, the broker is run as nobody, from a copy of the binary that nobody can reach.
 fn for_nobody(dir: &Path) -> Options {
     let mut options = Options::new(dir);
     if nix::unistd::geteuid().is_root() {
-        let place = std::env::temp_dir().join(format!("millstream-test-{}", std::process::id()));
-        fs::create_dir_all(&place).unwrap();
-        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
-        let binary = place.join("millstream");
-        if !binary.exists() {
-            let copy = place.join(format!("copy-{:?}", thread::current().id()));
-            fs::copy(&options.binary, &copy).unwrap();
-            fs::rename(copy, &binary).unwrap();
-        }
-        options.binary = binary;
+        let copy = dir.join("millstream");
+        fs::copy(&options.binary, &copy).unwrap();
+        options.binary = copy;
         options.user = Some(NOBODY);
     }
     options
