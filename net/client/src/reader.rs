@@ -227,8 +227,8 @@ const BUFFER_BYTES: std::ops::RangeInclusive<usize> = (64 << 10)..=(1 << 30);
 /// Where one partition starts and, with `stop_at_end`, ends.
 #[derive(Debug, Clone, Copy)]
 struct Journey {
-    /// Known once a stream was opened.
-    topic_id: Option<TopicId>,
+    /// The topic that was meant when the reader was opened: offsets of another one mean other records.
+    topic_id: TopicId,
     partition: u32,
     position: ReadPosition,
     stop: Option<Offset>,
@@ -238,7 +238,7 @@ impl Reader {
     pub(crate) async fn open(shared: Arc<Shared>, config: ReaderConfig) -> Result<Self, ReadError> {
         let purpose = shared.new_purpose();
         let mut opening = Opening { shared: Arc::clone(&shared), purpose, done: false };
-        let partitions = partitions(&shared, &config).await?;
+        let (topic_id, partitions) = partitions(&shared, &config).await?;
         let mut places = Vec::with_capacity(partitions.len());
         let mut asking = JoinSet::new();
         let mut rest = partitions.into_iter();
@@ -246,7 +246,7 @@ impl Reader {
             while asking.len() < OPENING_MAX
                 && let Some(partition) = rest.next()
             {
-                asking.spawn(place(Arc::clone(&shared), config.clone(), partition, purpose));
+                asking.spawn(place(Arc::clone(&shared), config.clone(), topic_id, partition, purpose));
             }
             match asking.join_next().await {
                 Some(Ok(place)) => places.push(place?),
@@ -326,18 +326,22 @@ impl Drop for Opening {
     }
 }
 
-async fn partitions(shared: &Shared, config: &ReaderConfig) -> Result<Vec<u32>, ReadError> {
+async fn partitions(shared: &Shared, config: &ReaderConfig) -> Result<(TopicId, Vec<u32>), ReadError> {
     assert!(
         BUFFER_BYTES.contains(&config.buffer_bytes_per_partition),
         "bounds of buffer_bytes_per_partition"
     );
     let topic = &config.topic;
-    let info = shared.topic(topic, None).await.map_err(|error| topic_error(topic, error))?;
-    let Some(wanted) = &config.partitions else { return Ok((0..info.partitions_count()).collect()) };
+    // Not from the cache: partitions may have been added, or the topic made anew.
+    let info = shared.topic(topic, Some(tokio::time::Instant::now())).await;
+    let info = info.map_err(|error| topic_error(topic, error))?;
+    let Some(wanted) = &config.partitions else {
+        return Ok((info.id, (0..info.partitions_count()).collect()));
+    };
     let mut wanted = wanted.clone();
     wanted.sort_unstable();
     wanted.dedup();
-    Ok(wanted)
+    Ok((info.id, wanted))
 }
 
 fn topic_error(topic: &str, error: RequestError<TopicError>) -> ReadError {
@@ -351,6 +355,7 @@ fn topic_error(topic: &str, error: RequestError<TopicError>) -> ReadError {
 async fn place(
     shared: Arc<Shared>,
     config: ReaderConfig,
+    topic_id: TopicId,
     partition: u32,
     purpose: Purpose,
 ) -> Result<Journey, ReadError> {
@@ -384,5 +389,5 @@ async fn place(
         }
     };
     let stop = config.stop_at_end.then_some(found.high_watermark);
-    Ok(Journey { topic_id: None, partition, position: ReadPosition::new(next, from_timestamp), stop })
+    Ok(Journey { topic_id, partition, position: ReadPosition::new(next, from_timestamp), stop })
 }

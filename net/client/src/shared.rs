@@ -271,8 +271,7 @@ impl Shared {
         }
     }
 
-    /// As [`ask_any`](Self::ask_any), asking again while `is_passing` says that the refusal will pass, or while
-    /// no broker is reached.
+    /// As [`ask_any`](Self::ask_any), asking again while `is_passing` says that the refusal will pass.
     pub(crate) async fn ask_until<E, T>(
         &self,
         request: &Request,

@@ -145,8 +145,7 @@ impl Follower {
             }
             Err(error) => return Err(unreachable(error.to_string())),
         };
-        let topic_id = *self.journey.topic_id.get_or_insert(info.id);
-        if topic_id != info.id || partition >= info.partitions_count() {
+        if info.id != self.journey.topic_id || partition >= info.partitions_count() {
             // Deleted, and made anew under its name: offsets mean other records there.
             return Err(ReadError::UnknownTopic { topic: self.topic.to_string() }.into());
         }

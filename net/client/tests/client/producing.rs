@@ -6,7 +6,7 @@ use millstream_client::{
     Acks, Compression, Delivery, DeliveryError, ProduceError, Producer, ProducerConfig, Record, SendError,
 };
 
-use crate::support::{Broker, Fault, TOPIC};
+use crate::support::{Broker, Fault, Log, TOPIC};
 
 fn config(change: impl FnOnce(&mut ProducerConfig)) -> ProducerConfig {
     let mut config = ProducerConfig::default();
@@ -177,6 +177,41 @@ async fn compressed_batches_hold_the_same_records() {
         let codecs: Vec<_> = broker.state().logs[0].frames.iter().map(|f| f.header().codec).collect();
         assert!(codecs.iter().any(|codec| *codec != storage_frame::Codec::None), "{codecs:?}");
     }
+}
+
+#[tokio::test]
+async fn added_partitions_are_found_before_a_record_is_refused() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let producer = client.producer(config(|_| {})).unwrap();
+    producer.send(Record::new(TOPIC, b"x")).await.unwrap().await.unwrap();
+    broker.state().logs.push(Log::default());
+    // What was learned within the last second is believed, then it is asked for again.
+    let second = tokio::time::timeout(Duration::from_secs(5), async {
+        loop {
+            match producer.send(Record::new(TOPIC, b"y").partition(1)).await {
+                Ok(delivery) => break delivery.await.unwrap().partition,
+                Err(SendError::PartitionOutOfRange { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!(second.await, Ok(1));
+}
+
+#[tokio::test]
+async fn deleted_topic_refuses_what_is_on_its_way_and_then_everything() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let producer = client.producer(config(|_| {})).unwrap();
+    producer.send(Record::new(TOPIC, b"x")).await.unwrap().await.unwrap();
+    broker.state().topic_gone = true;
+    let late = producer.send(Record::new(TOPIC, b"y")).await.unwrap();
+    assert_eq!(late.await, Err(DeliveryError::Refused(ProduceError::UnknownPartition)));
+    let later = producer.send(Record::new(TOPIC, b"z")).await.unwrap_err();
+    assert_eq!(later, SendError::UnknownTopic { topic: TOPIC.into() });
+    broker.state().topic_gone = false;
+    producer.send(Record::new(TOPIC, b"anew")).await.unwrap().await.unwrap();
 }
 
 #[tokio::test]

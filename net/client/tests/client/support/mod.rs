@@ -100,6 +100,8 @@ pub(crate) struct State {
     /// Reset the next read streams after so many pushes.
     pub(crate) read_resets: VecDeque<usize>,
     pub(crate) topics_not_ready_count: u32,
+    /// The topic was deleted.
+    pub(crate) topic_gone: bool,
     pub(crate) message_bytes_max: usize,
     /// Answer fetches from this frame index on, whatever was asked: a broker that loses its place.
     pub(crate) skip_frames: usize,
@@ -300,6 +302,7 @@ impl Stream {
                 result
             };
             let result = match fault {
+                None if self.state.lock().unwrap().topic_gone => Err(ProduceError::UnknownPartition),
                 None => store(frame),
                 Some(Fault::Refuse(error)) => Err(error),
                 Some(Fault::StoreAndHang) => {
@@ -401,7 +404,7 @@ fn answer(state: &mut State, request: Request) -> Response {
             Response::DescribeTopics(Err(TopicError::NotReady))
         }
         Request::DescribeTopics(asked) => {
-            let unknown = asked.names.into_iter().find(|name| name != TOPIC);
+            let unknown = asked.names.into_iter().find(|name| name != TOPIC || state.topic_gone);
             Response::DescribeTopics(match unknown {
                 Some(name) => Err(TopicError::Unknown { name }),
                 None => Ok(vec![topic(state)]),
