@@ -324,10 +324,7 @@ impl Controller {
                         replay.on_read(read, result);
                     }
                 }
-                LogEvent::Failed => {
-                    let LogState::Failed { why } = self.log.state() else {
-                        unreachable!("told of a failure")
-                    };
+                LogEvent::Failed { why } => {
                     let why = format!("metadata log failed: {why}");
                     self.give_up(ctx, why);
                 }

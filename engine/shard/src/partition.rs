@@ -306,7 +306,7 @@ impl Partition {
                 self.durable_start = self.log().start();
                 self.advance_deletes(ctx);
             }
-            LogEvent::Failed => self.on_failed(ctx),
+            LogEvent::Failed { why } => self.on_failed(ctx, why),
             LogEvent::Closed => {
                 self.refuse_all(ctx, &Refusal::ShuttingDown);
                 self.stage = Stage::Closed;
@@ -367,9 +367,7 @@ impl Partition {
         ctx.event(level, "log_opened", fields);
     }
 
-    fn on_failed(&mut self, ctx: &mut Context) {
-        let LogState::Failed { why } = self.log().state() else { unreachable!("told of a failure") };
-        let why = why.clone();
+    fn on_failed(&mut self, ctx: &mut Context, why: String) {
         ctx.event(Level::Error, "log_failed", self.fields([("why", why.clone())]));
         // A log that is closing or being removed goes on to its end.
         if self.stage == Stage::Opening {

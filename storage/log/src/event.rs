@@ -84,8 +84,10 @@ pub enum LogEvent {
     },
     Read(ReadId, Result<Vec<Frame>, ReadError>),
     Found(ReadId, Result<Option<FrameHeader>, ReadError>),
-    /// State is now `Failed`.
-    Failed,
+    /// State is now `Failed`; it may be `Closed` already when `close` came before. `why` is the state's.
+    Failed {
+        why: String,
+    },
     /// State is now `Closed`.
     Closed,
     /// Retention or deletion raised `start`, durably.

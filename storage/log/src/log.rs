@@ -327,8 +327,8 @@ impl Log {
     /// For good: the disk may or may not hold what was last asked of it.
     fn fail(&mut self, why: String) {
         if !matches!(self.state, LogState::Failed { .. } | LogState::Closed) {
-            self.state = LogState::Failed { why };
-            self.events.push(LogEvent::Failed);
+            self.state = LogState::Failed { why: why.clone() };
+            self.events.push(LogEvent::Failed { why });
         }
     }
 

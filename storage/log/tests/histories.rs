@@ -130,7 +130,7 @@ impl Story {
                 LogEvent::Read(_, Err(error)) => {
                     assert_eq!(error, storage_log::ReadError::Trimmed);
                 }
-                LogEvent::Failed => panic!("{:?}", self.rig.log.state()),
+                LogEvent::Failed { why } => panic!("{why}"),
                 _ => {}
             }
         }

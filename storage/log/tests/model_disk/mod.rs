@@ -50,7 +50,7 @@ pub struct ModelDisk {
     pending: Vec<(OpId, DiskOp)>,
     /// Everything that takes space is refused.
     pub is_full: bool,
-    /// Writes fail.
+    /// Writes and replacements of files fail.
     pub is_broken: bool,
     /// Operations completed, by kind: lists, small reads, replaces, makes, zeros, writes, reads, retires, removes.
     pub done: BTreeMap<&'static str, u64>,
@@ -179,6 +179,9 @@ impl ModelDisk {
                 assert!(file.len() <= *bytes_max);
                 Ok(DiskReply::Bytes(Bytes::copy_from_slice(file)))
             }
+            DiskOp::Write { .. } | DiskOp::ReplaceFile { .. } if self.is_broken => {
+                Err(DiskError { kind: DiskErrorKind::Io, what: "broken".to_owned() })
+            }
             DiskOp::ReplaceFile { name, bytes } => {
                 self.files.insert(*name, bytes.to_vec());
                 Ok(DiskReply::Done)
@@ -198,9 +201,6 @@ impl ModelDisk {
                 file.truncate(*from as usize);
                 file.resize(*to as usize, 0);
                 Ok(DiskReply::Done)
-            }
-            DiskOp::Write { .. } if self.is_broken => {
-                Err(DiskError { kind: DiskErrorKind::Io, what: "broken".to_owned() })
             }
             DiskOp::Write { segment, position, parts } => {
                 self.write_sectors(*segment, *position, parts, |_| true);

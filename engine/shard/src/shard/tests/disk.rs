@@ -17,6 +17,8 @@ pub(super) struct Disk {
     pub(super) is_full: bool,
     /// Writes to these fail.
     pub(super) broken: BTreeSet<LogId>,
+    /// Small files of these cannot be replaced.
+    pub(super) unmarked: BTreeSet<LogId>,
     /// Directories of these cannot be removed.
     pub(super) stuck: BTreeSet<LogId>,
 }
@@ -50,6 +52,9 @@ impl Disk {
             return Err(fault(DiskErrorKind::NoSpace, "no space left"));
         }
         if self.broken.contains(&log) && matches!(op, DiskOp::Write { .. }) {
+            return Err(fault(DiskErrorKind::Io, "input/output error"));
+        }
+        if self.unmarked.contains(&log) && matches!(op, DiskOp::ReplaceFile { .. }) {
             return Err(fault(DiskErrorKind::Io, "input/output error"));
         }
         if self.stuck.contains(&log) && matches!(op, DiskOp::RemoveLog) {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use engine_api::{Acks, FetchError, ProduceError, Response, TopicError};
+use storage_frame::LogId;
 
 use super::disk::Disk;
 use super::node::{Node, Settings, create, fetch, fetched, produce, produced, producer};
@@ -102,4 +103,48 @@ fn stop_works_at_every_moment_of_a_start() {
         let partition = node.partition("a", 5);
         assert_eq!(node.values(partition), ["x"], "after {ops} operations");
     }
+}
+
+/// The device failed the last write of a partition while the node stopped: one answer took the log from
+/// closing through failed to closed, and the core that wanted the failure's reason from its state died there.
+#[test]
+fn write_that_fails_during_a_stop_is_refused_and_the_stop_ends() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0"]).expect("stored");
+    let log = node.describe("a").partitions[0].log;
+    node.disk_waits = true;
+    let lost = node.send(produce(partition, Acks::All, &["1"], None));
+    node.pump();
+    node.input(Input::Stop);
+    node.disk.broken.insert(log);
+    node.disk_waits = false;
+    let answer = produced(node.reply(lost).expect("told"));
+    assert!(matches!(answer, Err(ProduceError::StorageFailed { .. })), "{answer:?}");
+    node.pass(Duration::from_millis(50));
+    assert_eq!(node.stopped, [true, true]);
+    assert_eq!(node.events_named("log_failed"), 1);
+    node.disk.broken.clear();
+    let mut node = Node::start(node.disk, &Settings::default());
+    assert_eq!(node.values(partition), ["0"]);
+}
+
+/// The same with the clean markers, of a partition's log and of the metadata.
+#[test]
+fn clean_markers_that_fail_do_not_keep_a_stop_from_ending() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.produce(partition, &["0"]).expect("stored");
+    let log = node.describe("a").partitions[0].log;
+    node.disk.unmarked.extend([log, LogId(0)]);
+    node.input(Input::Stop);
+    node.pass(Duration::from_millis(50));
+    assert_eq!(node.stopped, [true, true]);
+    assert_eq!(node.events_named("log_failed"), 1);
+    assert_eq!(node.events_named("metadata_unusable"), 1);
+    node.disk.unmarked.clear();
+    let mut node = Node::start(node.disk, &Settings::default());
+    assert_eq!(node.values(partition), ["0"]);
 }
