@@ -128,6 +128,9 @@ pub struct QuicArgs {
     /// Send and receive buffer of the sockets, KiB
     #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=65_536))]
     pub socket_kib: u32,
+    /// Largest datagram, as the broker and its SDK agree on where the path carries it
+    #[arg(long, default_value_t = 6500, value_parser = clap::value_parser!(u16).range(1200..=65_527))]
+    pub datagram_bytes: u16,
 }
 
 impl DiskArgs {
@@ -149,6 +152,7 @@ impl QuicArgs {
             receive_bytes: window_bytes,
             send_bytes: SEND_WINDOW_BYTES,
             socket_bytes: (self.socket_kib as usize) << 10,
+            datagram_bytes: self.datagram_bytes,
         };
         SinkBench { total_bytes: self.gigabytes * 1_000_000_000, windows }
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event,
-    ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt,
+    MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt,
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use serde::Serialize;
@@ -32,6 +32,8 @@ pub struct Windows {
     pub receive_bytes: u32,
     pub send_bytes: u64,
     pub socket_bytes: usize,
+    /// Largest datagram either side accepts and looks for.
+    pub datagram_bytes: u16,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -170,7 +172,9 @@ impl Side {
         let udp = UdpSocketState::new(UdpSockRef::from(&socket))?;
         udp.set_recv_buffer_size(UdpSockRef::from(&socket), windows.socket_bytes)?;
         udp.set_send_buffer_size(UdpSockRef::from(&socket), windows.socket_bytes)?;
-        let endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), config.map(Arc::new), true, None);
+        let mut accepts = EndpointConfig::default();
+        accepts.max_udp_payload_size(windows.datagram_bytes).map_err(io::Error::other)?;
+        let endpoint = Endpoint::new(Arc::new(accepts), config.map(Arc::new), true, None);
         let receive = vec![vec![0; DATAGRAM_BYTES]; BATCH_SIZE];
         let socket = UdpSocket::from_std(socket)?;
         let connections = BTreeMap::new();
@@ -319,7 +323,10 @@ fn configs(windows: Windows) -> io::Result<(ServerConfig, ClientConfig)> {
 
 fn transport(windows: Windows) -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(windows.datagram_bytes);
     transport
+        .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(windows.stream_receive_bytes))
         .receive_window(VarInt::from_u32(windows.receive_bytes))
         .send_window(windows.send_bytes);
@@ -337,6 +344,7 @@ mod tests {
             receive_bytes: 1 << 20,
             send_bytes: 1 << 20,
             socket_bytes: 1 << 21,
+            datagram_bytes: 1452,
         };
         let report = run(SinkBench { total_bytes: 20_000_000, windows }).unwrap();
         assert_eq!(report.total_bytes, 20_000_000);
