@@ -329,6 +329,9 @@ impl Log {
         if !matches!(self.state, LogState::Failed { .. } | LogState::Closed) {
             self.state = LogState::Failed { why: why.clone() };
             self.events.push(LogEvent::Failed { why });
+            // Files that were to be retired are removed by the next opening, indexes put together by its readers.
+            self.retiring.clear();
+            self.reads.give_up_saves();
         }
     }
 

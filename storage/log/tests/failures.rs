@@ -8,7 +8,7 @@ mod rig;
 
 use rig::{Rig, config};
 use storage_frame::Offset;
-use storage_log::{DiskOp, LogEvent, LogState};
+use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, Read, SegmentId};
 
 fn complete_all_but(rig: &mut Rig, kept: impl Fn(&DiskOp) -> bool) {
     loop {
@@ -17,6 +17,30 @@ fn complete_all_but(rig: &mut Rig, kept: impl Fn(&DiskOp) -> bool) {
         rig.complete(nth);
     }
     assert_eq!(rig.disk.pending_count(), 1, "the one that is kept");
+}
+
+fn complete_one(rig: &mut Rig, what: impl Fn(&DiskOp) -> bool) {
+    let nth = rig.disk.pending().position(what).expect("it is under way");
+    rig.complete(nth);
+}
+
+fn is_write(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::Write { .. })
+}
+
+fn is_checkpoint(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::ReplaceFile { name: FileName::Checkpoint, .. })
+}
+
+fn small_segments() -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..config() }
+}
+
+/// One frame to a segment.
+fn fill(rig: &mut Rig, segment_count: usize) {
+    for n in 0..segment_count {
+        rig.append_durably(1, n as i64, vec![n as u8; 40_000]);
+    }
 }
 
 /// The failure is told with its reason, and the end after it, in the same breath.
@@ -39,7 +63,7 @@ fn failure_of_the_last_write_after_a_stop_is_told_with_its_reason() {
     let kept = rig.append_durably(1, 0, vec![1; 100]);
     rig.append(1, 0, vec![2; 100]);
     rig.turn();
-    complete_all_but(&mut rig, |op| matches!(op, DiskOp::Write { .. }));
+    complete_all_but(&mut rig, is_write);
     rig.log.close();
     rig.disk.is_broken = true;
     rig.settle();
@@ -63,4 +87,65 @@ fn failure_of_the_clean_marker_is_told_with_its_reason_and_costs_a_scan() {
     assert!(!rig.recovered().clean);
     assert_eq!(rig.read_all(1), [kept]);
     assert_eq!(rig.log.durable_end(), Offset(1));
+}
+
+// A failed log was closed only when nothing waited to be retired or saved, and such things are done by logs that
+// serve or close: a stop after a failure at a bad moment waited for its timeout. Three moments that did it.
+
+#[test]
+fn failed_log_closes_though_its_checkpoint_was_to_retire_a_segment() {
+    let mut rig = Rig::opened(small_segments());
+    fill(&mut rig, 4);
+    rig.log.delete_before(Offset(2));
+    rig.append(1, 9, vec![9; 100]);
+    rig.turn();
+    assert!(rig.disk.pending().any(is_checkpoint));
+    rig.disk.is_broken = true;
+    complete_one(&mut rig, is_write);
+    assert!(matches!(rig.log.state(), LogState::Failed { .. }));
+    rig.disk.is_broken = false;
+    complete_one(&mut rig, is_checkpoint);
+    rig.close();
+    rig.reopen();
+    assert_eq!(rig.log.start(), Offset(2));
+    assert!(!rig.disk.files.contains_key(&FileName::Segment(SegmentId(1))), "the next opening removes it");
+}
+
+#[test]
+fn failed_log_closes_though_a_read_held_a_segment_that_was_to_be_retired() {
+    let mut rig = Rig::opened(small_segments());
+    fill(&mut rig, 4);
+    rig.drop_cache();
+    let Read::Pending(id) = rig.log.read(Offset(0), Offset(1), 1) else { panic!("from memory?") };
+    rig.log.delete_before(Offset(2));
+    rig.append(1, 9, vec![9; 100]);
+    rig.turn();
+    complete_one(&mut rig, is_checkpoint);
+    rig.turn();
+    let retires = |op: &DiskOp| matches!(op, DiskOp::RetireSegment { segment: SegmentId(1) });
+    assert!(!rig.disk.pending().any(retires), "it is being read");
+    rig.disk.is_broken = true;
+    complete_one(&mut rig, is_write);
+    rig.close();
+    assert!(rig.has(|event| matches!(event, LogEvent::Read(of, _) if *of == id)));
+}
+
+#[test]
+fn failed_log_closes_though_indexes_were_to_be_saved() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 200_000, ..config() });
+    for n in 0..12 {
+        rig.append(1, n, vec![n as u8; 40_000]);
+    }
+    let is_index = |op: &DiskOp| matches!(op, DiskOp::ReplaceFile { name: FileName::Index(_), .. });
+    // Two segments are sealed while the first one's index is still being written.
+    rig.turn();
+    while rig.log.durable_end() < Offset(8) || !rig.disk.pending().any(is_write) {
+        complete_one(&mut rig, |op| !is_index(op));
+        rig.turn();
+    }
+    assert!(rig.disk.pending().any(is_index));
+    rig.disk.is_broken = true;
+    complete_one(&mut rig, is_write);
+    assert!(matches!(rig.log.state(), LogState::Failed { .. }));
+    rig.close();
 }

@@ -228,7 +228,9 @@ impl Log {
                 self.checkpoints.sequence += 1;
                 self.checkpoints.durable_start = written.start;
                 self.checkpoints.is_clean = written.is_clean;
-                self.retiring.extend(written.retire);
+                if self.is_serving_or_closing() {
+                    self.retiring.extend(written.retire);
+                }
                 if self.checkpoints.trim_waits && written.start >= self.start {
                     self.checkpoints.trim_waits = false;
                     self.events.push(LogEvent::Trimmed);

@@ -56,16 +56,16 @@ impl Log {
     }
 
     pub(super) fn settle_closing(&mut self) {
-        if self.goal != Goal::Close
-            || !self.ops.is_idle()
-            || !self.reads.is_idle()
-            || !self.retiring.is_empty()
-        {
+        // A job has an operation under way, so this waits for readers as well.
+        if self.goal != Goal::Close || !self.ops.is_idle() {
             return;
         }
+        assert!(!self.reads.has_jobs(), "a read waits for an operation");
         match self.state {
             LogState::Opening | LogState::Ready | LogState::Closed => {}
+            // Nothing is written any more: whatever else was planned stays undone.
             LogState::Damaged { .. } | LogState::Failed { .. } => self.set_closed(),
+            LogState::Closing if !self.reads.is_idle() || !self.retiring.is_empty() => {}
             LogState::Closing => {
                 let is_marked = self.checkpoints.is_clean() || !self.has_something_to_say();
                 if is_marked && !self.recent.has_staged() {

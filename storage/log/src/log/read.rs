@@ -44,6 +44,16 @@ impl Reads {
         self.jobs.is_empty() && self.saves.is_empty() && self.merging.is_none()
     }
 
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Nothing is written any more.
+    pub(super) fn give_up_saves(&mut self) {
+        self.saves.clear();
+        self.merging = None;
+    }
+
     pub(super) fn drop_memory(&mut self) {
         if self.is_idle() {
             let asked_count = self.asked_count;
