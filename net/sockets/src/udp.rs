@@ -20,6 +20,8 @@ use crate::stats::UdpStats;
 const MESSAGES: usize = 16;
 /// The most that receive offload puts into one message.
 const MESSAGE_BYTES: usize = 64 << 10;
+/// Messages of at least one part in so many of a slot are handed out without copying them.
+const KEEP_RATIO: usize = 4;
 
 /// A datagram that came in.
 #[derive(Debug)]
@@ -67,7 +69,7 @@ pub struct UdpPort {
     state: UdpSocketState,
     /// A second descriptor of the same socket, for waiting only.
     watch: glommio::net::UdpSocket,
-    buffer: RefCell<Box<[u8]>>,
+    slots: RefCell<Vec<BytesMut>>,
     stats: Cell<UdpStats>,
 }
 
@@ -79,8 +81,8 @@ impl UdpPort {
         let descriptor = socket.try_clone()?.into_raw_fd();
         // SAFETY: the descriptor was just made and given up by its only owner.
         let watch = unsafe { glommio::net::UdpSocket::from_raw_fd(descriptor) };
-        let buffer = RefCell::new(vec![0; MESSAGES * MESSAGE_BYTES].into_boxed_slice());
-        Ok(Self { socket, state, watch, buffer, stats: Cell::default() })
+        let slots = RefCell::new((0..MESSAGES).map(|_| fresh_slot()).collect());
+        Ok(Self { socket, state, watch, slots, stats: Cell::default() })
     }
 
     /// Waits until there is something to receive. Where there is something already, the runtime looks at all other
@@ -105,12 +107,13 @@ impl UdpPort {
     /// # Errors
     /// Those of the system but for "nothing there". Datagrams taken before it have been given.
     pub fn receive(&self, receives_max: usize, mut take: impl FnMut(Datagram)) -> io::Result<Received> {
-        let mut buffer = self.buffer.borrow_mut();
+        let mut slots = self.slots.borrow_mut();
         for _ in 0..receives_max {
             let mut metas = [RecvMeta::default(); MESSAGES];
-            let mut chunks = buffer.chunks_exact_mut(MESSAGE_BYTES);
+            slots.iter_mut().for_each(make_whole);
+            let mut whole = slots.iter_mut();
             let mut slices: [IoSliceMut<'_>; MESSAGES] =
-                std::array::from_fn(|_| IoSliceMut::new(chunks.next().expect("one chunk per message")));
+                std::array::from_fn(|_| IoSliceMut::new(whole.next().expect("one slot per message")));
             let messages = match self.state.recv((&self.socket).into(), &mut slices, &mut metas) {
                 Ok(messages) => messages,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::All),
@@ -127,9 +130,9 @@ impl UdpPort {
             };
             let mut stats = self.stats.get();
             stats.receives += 1;
-            for (meta, slice) in metas.iter().zip(&slices).take(messages) {
+            for (meta, slot) in metas.iter().zip(slots.iter_mut()).take(messages) {
                 stats.bytes_in += meta.len as u64;
-                stats.datagrams_in += split(meta, slice, &mut take);
+                stats.datagrams_in += split(meta, take_message(slot, meta.len), &mut take);
             }
             self.stats.set(stats);
             if messages < MESSAGES {
@@ -188,10 +191,37 @@ impl UdpPort {
     }
 }
 
+fn fresh_slot() -> BytesMut {
+    BytesMut::zeroed(MESSAGE_BYTES)
+}
+
+/// Makes room for a whole message again. Datagrams handed out are read by the end of their turn as a rule, so
+/// their memory is back; where somebody still holds some, the slot gets other memory.
+fn make_whole(slot: &mut BytesMut) {
+    if slot.len() == MESSAGE_BYTES {
+        return;
+    }
+    // Emptied first: reclaiming would move what is left of the slot to its start.
+    slot.clear();
+    if !slot.try_reclaim(MESSAGE_BYTES) {
+        *slot = fresh_slot();
+        return;
+    }
+    assert!(slot.capacity() >= MESSAGE_BYTES);
+    // SAFETY: the slot's memory was made of `MESSAGE_BYTES` zeros by `fresh_slot` and only ever cut from its
+    // front by `take_message`; `try_reclaim` gives back that same memory from its start (nobody else holds a
+    // part of it) and `capacity` was checked above, so all of these bytes exist and have been written.
+    unsafe { slot.set_len(MESSAGE_BYTES) };
+}
+
+/// The first `bytes` of the slot: its own memory where they fill a good part of it, a copy otherwise, so that who
+/// keeps a datagram keeps at most [`KEEP_RATIO`] times its message.
+fn take_message(slot: &mut BytesMut, bytes: usize) -> BytesMut {
+    if bytes * KEEP_RATIO >= MESSAGE_BYTES { slot.split_to(bytes) } else { BytesMut::from(&slot[..bytes]) }
+}
+
 /// Gives each datagram of one received message to `take`; returns how many there were.
-fn split(meta: &RecvMeta, message: &[u8], take: &mut impl FnMut(Datagram)) -> u64 {
-    // Copied to size: who keeps a slice of it keeps no more than what has arrived.
-    let mut rest = BytesMut::from(&message[..meta.len]);
+fn split(meta: &RecvMeta, mut rest: BytesMut, take: &mut impl FnMut(Datagram)) -> u64 {
     let mut datagrams = 0;
     while !rest.is_empty() {
         let data = rest.split_to(meta.stride.clamp(1, rest.len()));
