@@ -61,7 +61,7 @@ pub enum ReadError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// Given to [`Log::set_app_state`](crate::Log::set_app_state) before the last checkpoint: the owner's own
-    /// state as of `app_state_end`.
+    /// state as of `app_state_end`. None too when deletion has gone past the frames it was given with.
     pub app_state: Option<Bytes>,
     pub app_state_end: Offset,
     /// Every frame's header from `app_state_end` on, in order.

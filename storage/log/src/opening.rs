@@ -245,8 +245,11 @@ impl Opening {
         let checkpoint = self.checkpoint.as_ref();
         let first = self.segments.first().expect("at least one").base;
         let start = checkpoint.map_or(first, |checkpoint| checkpoint.start.max(first)).min(end.offset);
-        let app_state = checkpoint.and_then(|checkpoint| checkpoint.app_state.clone());
-        let app_point = app_state.as_ref().and(checkpoint).map(|checkpoint| checkpoint.scan);
+        // A state of before the first segment knows nothing of the frames between, which nobody can tell any
+        // more: its owner would take what follows for what comes next. Better none.
+        let stated = checkpoint.filter(|c| c.app_state.is_some() && c.scan.offset >= first);
+        let app_state = stated.and_then(|checkpoint| checkpoint.app_state.clone());
+        let app_point = stated.map(|checkpoint| checkpoint.scan);
         Opened {
             start,
             end,

@@ -514,6 +514,68 @@ fn app_state_and_the_headers_behind_it_come_back() {
     assert_eq!(ends, (end.0..60).step_by(2).collect::<Vec<_>>());
 }
 
+/// The checkpoint of a trim does not wait for the owner's state and took the place of one that was due: what
+/// stood between the old state and the new first segment was in neither state nor headers after a crash, and a
+/// producer who had written there was told it was out of sequence.
+#[test]
+fn checkpoint_of_a_trim_leaves_the_one_due_due() {
+    let (mut rig, _) = stated_and_rolled();
+    assert!(rig.log.wants_app_state());
+    rig.log.delete_before(Offset(200));
+    rig.settle();
+    assert_eq!(rig.trimmed, Offset(200));
+    assert!(rig.log.wants_app_state(), "what was written carries the old state");
+    let end = rig.log.staged_end();
+    rig.log.set_app_state(end, Bytes::from_static(b"new"));
+    rig.settle();
+    rig.crash_and_reopen();
+    let recovered = rig.recovered();
+    assert_eq!(recovered.app_state.as_deref(), Some(&b"new"[..]));
+    assert_eq!(recovered.app_state_end, end);
+}
+
+/// The same when the new state is there and waits for its frames to be durable.
+#[test]
+fn checkpoint_of_a_trim_does_not_replace_the_one_whose_state_is_on_its_way() {
+    let (mut rig, _) = stated_and_rolled();
+    rig.append(1, 0, vec![1; 100]);
+    let end = rig.log.staged_end();
+    rig.log.set_app_state(end, Bytes::from_static(b"new"));
+    rig.log.delete_before(Offset(200));
+    rig.settle();
+    rig.crash_and_reopen();
+    let recovered = rig.recovered();
+    assert_eq!(recovered.app_state.as_deref(), Some(&b"new"[..]));
+    assert_eq!(recovered.app_state_end, end);
+}
+
+#[test]
+fn state_of_before_the_first_segment_is_not_handed_out() {
+    let (mut rig, frames) = stated_and_rolled();
+    rig.log.delete_before(Offset(200));
+    rig.settle();
+    rig.crash_and_reopen();
+    let recovered = rig.recovered();
+    assert_eq!(recovered.app_state, None);
+    let first = recovered.headers[0].base_offset;
+    assert!(first > Offset(10) && first <= Offset(200));
+    assert_eq!(recovered.app_state_end, first);
+    let told: Vec<_> = frames.iter().map(|f| *f.header()).filter(|h| h.base_offset >= first).collect();
+    assert_eq!(recovered.headers, told);
+}
+
+/// Its state is of offset 10, and many segments have followed.
+fn stated_and_rolled() -> (Rig, Vec<storage_frame::Frame>) {
+    let mut rig = Rig::opened(small_segments());
+    let mut frames: Vec<_> = (0..10).map(|n| rig.append_durably(1, n, vec![1; 100])).collect();
+    rig.log.set_app_state(Offset(10), Bytes::from_static(b"old"));
+    rig.close_and_reopen();
+    assert_eq!(rig.recovered().app_state_end, Offset(10));
+    frames.extend(fill(&mut rig));
+    assert!(segment_count(&rig) > 3);
+    (rig, frames)
+}
+
 #[test]
 fn close_asks_for_the_state_and_writes_it() {
     let mut rig = Rig::opened(config());

@@ -32,12 +32,8 @@ pub(super) struct Checkpoints {
     state: Option<AppState>,
     /// Describes frames that are still being written.
     next_state: Option<AppState>,
-    /// Became durable since the last checkpoint.
-    bytes_since: u64,
+    due: Due,
     write_bytes_max: u64,
-    last_at: Duration,
-    has_rolled: bool,
-    due_since: Option<Duration>,
     /// `start` or the segments changed: does not wait for the owner.
     is_pressing: bool,
     /// What is on disk is a clean marker that still holds.
@@ -47,6 +43,21 @@ pub(super) struct Checkpoints {
     to_retire: Vec<SegmentId>,
     /// Somebody waits for `Trimmed`.
     trim_waits: bool,
+}
+
+/// Since the last checkpoint that did not come before its time.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    bytes_durable: u64,
+    last_at: Duration,
+    has_rolled: bool,
+    since: Option<Duration>,
+}
+
+impl Due {
+    fn counted_from(now: Duration) -> Self {
+        Self { bytes_durable: 0, last_at: now, has_rolled: false, since: None }
+    }
 }
 
 #[derive(Debug)]
@@ -63,11 +74,8 @@ impl Checkpoints {
             durable_start: Offset::ZERO,
             state: None,
             next_state: None,
-            bytes_since: 0,
+            due: Due::counted_from(now),
             write_bytes_max: 0,
-            last_at: now,
-            has_rolled: false,
-            due_since: None,
             is_pressing: false,
             is_clean: false,
             under_way: None,
@@ -80,9 +88,8 @@ impl Checkpoints {
         let (found, point) = (&opened.recovered, opened.app_point);
         self.sequence = opened.checkpoint_sequence;
         self.durable_start = opened.start;
-        self.bytes_since = opened.scanned_bytes;
+        self.due = Due { bytes_durable: opened.scanned_bytes, ..Due::counted_from(now) };
         self.write_bytes_max = opened.write_bytes_max;
-        self.last_at = now;
         self.is_clean = found.clean;
         self.state = match (point, &found.app_state) {
             (Some(point), Some(bytes)) => Some(AppState { point, bytes: bytes.clone() }),
@@ -100,7 +107,7 @@ impl Checkpoints {
 
     pub(super) fn wants_state(&self, staged_end: Offset, goal: Goal) -> bool {
         let is_fresh = |state: &AppState| state.point.offset == staged_end;
-        let is_asked = self.due_since.is_some() || goal == Goal::Close && self.under_way.is_none();
+        let is_asked = self.due.since.is_some() || goal == Goal::Close && self.under_way.is_none();
         is_asked && self.next_state.is_none() && !self.state.as_ref().is_some_and(is_fresh)
     }
 
@@ -111,7 +118,7 @@ impl Checkpoints {
     }
 
     pub(super) fn on_durable(&mut self, bytes: u64, durable_end: Offset) {
-        self.bytes_since += bytes;
+        self.due.bytes_durable += bytes;
         self.promote_state(durable_end);
     }
 
@@ -122,7 +129,7 @@ impl Checkpoints {
     }
 
     pub(super) fn on_rolled(&mut self) {
-        self.has_rolled = true;
+        self.due.has_rolled = true;
     }
 
     pub(super) fn on_trimmed(&mut self, retire: impl IntoIterator<Item = SegmentId>) {
@@ -149,12 +156,13 @@ impl Checkpoints {
     }
 
     pub(super) fn note_due(&mut self, now: Duration) {
-        let age = now.saturating_sub(self.last_at);
-        let is_due = self.has_rolled
-            || self.bytes_since >= CHECKPOINT_BYTES && age >= CHECKPOINT_PAUSE
-            || self.bytes_since >= CHECKPOINT_BYTES_SOON && age >= CHECKPOINT_AGE;
+        let due = &mut self.due;
+        let age = now.saturating_sub(due.last_at);
+        let is_due = due.has_rolled
+            || due.bytes_durable >= CHECKPOINT_BYTES && age >= CHECKPOINT_PAUSE
+            || due.bytes_durable >= CHECKPOINT_BYTES_SOON && age >= CHECKPOINT_AGE;
         if is_due && self.under_way.is_none() {
-            self.due_since.get_or_insert(now);
+            due.since.get_or_insert(now);
         }
     }
 }
@@ -172,14 +180,19 @@ impl Log {
             }
             return;
         }
-        if self.checkpoints.is_pressing || self.is_checkpoint_ready(now) {
+        if self.is_checkpoint_ready(now) {
             self.write_checkpoint(now, false);
+        } else if self.checkpoints.is_pressing {
+            // It carries the state given before, so the one that is due stays due.
+            let due = self.checkpoints.due;
+            self.write_checkpoint(now, false);
+            self.checkpoints.due = due;
         }
     }
 
     fn is_checkpoint_ready(&self, now: Now) -> bool {
         let checkpoints = &self.checkpoints;
-        let Some(due_since) = checkpoints.due_since else { return false };
+        let Some(due_since) = checkpoints.due.since else { return false };
         let has_waited = now.mono.saturating_sub(due_since) >= CHECKPOINT_STATE_WAIT;
         checkpoints.next_state.is_none() && (has_waited || !self.wants_app_state())
     }
@@ -211,10 +224,7 @@ impl Log {
         };
         let retire = std::mem::take(&mut checkpoints.to_retire);
         checkpoints.under_way = Some(UnderWay { start: self.start, is_clean, retire });
-        checkpoints.bytes_since = 0;
-        checkpoints.last_at = now.mono;
-        checkpoints.has_rolled = false;
-        checkpoints.due_since = None;
+        checkpoints.due = Due::counted_from(now.mono);
         checkpoints.is_pressing = false;
         let bytes = checkpoint.encode(self.id);
         self.ops.ask(Purpose::Checkpoint, DiskOp::ReplaceFile { name: FileName::Checkpoint, bytes });

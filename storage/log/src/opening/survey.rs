@@ -143,7 +143,7 @@ impl Opening {
         let Some(checkpoint) = &self.checkpoint else { return (0, first) };
         let scan = checkpoint.scan;
         if checkpoint.app_state.is_none() || scan.segment < first.segment {
-            // No state, so its owner wants every header; or the place the state was of has been retired.
+            // No state, so its owner wants every header; or the segment the state was of has been retired.
             return (0, first);
         }
         match self.segments.iter().position(|segment| segment.id == scan.segment) {
