@@ -142,6 +142,31 @@ fn damage_before_the_end_is_reported_not_truncated() {
     assert_eq!(rig.read_all(1 << 20), frames, "nothing was touched");
 }
 
+/// The search for a later write stopped after 256 KiB of zeros, also where they were the payload of the very
+/// frame that had rotted: it and all acknowledged frames behind it were cut off as a torn tail.
+#[test]
+fn zeros_in_a_payload_do_not_end_the_search_for_later_writes() {
+    // In the payload, in its frame's header, and in a small frame before it in the same write.
+    for (rotten, rots_before) in
+        [(4096 + 176 + 5000, false), (4096 + 176 + 40, false), (4096 + 176 + 70, true)]
+    {
+        let mut rig = Rig::opened(config());
+        let first = rig.append_durably(1, 0, vec![1; 100]);
+        assert_eq!(first.header().frame_bytes(), 176);
+        if rots_before {
+            rig.append(1, 0, vec![2; 100]);
+        }
+        rig.append_durably(1, 0, vec![0; 400_000]);
+        rig.append_durably(1, 0, vec![3; 100]);
+        segment_file(&mut rig, 1)[rotten] ^= 1;
+        let before = rig.disk.files.clone();
+        rig.crash_and_reopen();
+        let LogState::Damaged { good_end, .. } = rig.log.state() else { panic!("{:?}", rig.log.state()) };
+        assert_eq!(*good_end, Offset(1), "rot at {rotten}");
+        assert_eq!(rig.disk.files, before);
+    }
+}
+
 #[test]
 fn damage_is_found_with_a_head_that_is_gone() {
     let mut rig = Rig::opened(config());

@@ -2,14 +2,14 @@
 //! first frame of every write says so: a look for such a frame behind the bad one.
 
 use bytes::Bytes;
-use storage_frame::{FRAME_ALIGN, FrameHeader, HEADER_BYTES, Salt};
+use storage_frame::{FRAME_ALIGN, FrameHeader, HEADER_BYTES, Salt, peek_frame_bytes};
 
 use crate::disk_op::BLOCK_BYTES;
 use crate::segment::{Point, block_start};
 
 const READ_BYTES: u64 = 256 << 10;
-/// So many zeros in a row and nothing follows: no one write loses that much of its front and keeps its end
-/// without being the last.
+/// So many zeros in a row that are no frame's payload and nothing follows: no one write loses that much of its
+/// front and keeps its end without being the last.
 const ZEROS_MAX: u64 = 256 << 10;
 
 #[derive(Debug)]
@@ -20,7 +20,10 @@ pub(super) struct LookAhead {
     done: u64,
     until: u64,
     limit: u64,
+    write_bytes_max: u64,
     zeros: u64,
+    /// Zeros before are a payload's and tell nothing.
+    zeros_from: u64,
     /// Where the last frame of the torn write ends.
     torn_end: u64,
     why: String,
@@ -35,7 +38,9 @@ impl LookAhead {
             done: bad.position,
             until: (bad.position + 2 * write_bytes_max).min(limit),
             limit,
+            write_bytes_max,
             zeros: 0,
+            zeros_from: bad.position,
             torn_end: bad.position,
             why,
         }
@@ -65,7 +70,7 @@ impl LookAhead {
         while self.done + HEADER_BYTES as u64 <= end {
             let at = (self.done - from) as usize;
             if piece[at..at + FRAME_ALIGN].iter().all(|byte| *byte == 0) {
-                self.zeros += FRAME_ALIGN as u64;
+                self.zeros += if self.done < self.zeros_from { 0 } else { FRAME_ALIGN as u64 };
             } else {
                 self.zeros = 0;
                 if let Some(later) = self.look_at_one(self.done, &piece[at..]) {
@@ -82,6 +87,11 @@ impl LookAhead {
     }
 
     fn look_at_one(&mut self, position: u64, bytes: &[u8]) -> Option<String> {
+        if position == self.bad.position {
+            // Damaged or not, its header may still tell how far its payload goes; not beyond one write.
+            let claimed = peek_frame_bytes(bytes).unwrap_or(0) as u64;
+            self.zeros_from = position + claimed.min(self.write_bytes_max);
+        }
         let header = FrameHeader::decode(bytes, self.salt).ok()?;
         let follows = header.base_offset >= self.bad.offset && header.leader_epoch >= self.bad.epoch;
         if !follows {
@@ -89,6 +99,7 @@ impl LookAhead {
         }
         let frame_end = position + header.frame_bytes() as u64;
         self.torn_end = self.torn_end.max(frame_end);
+        self.zeros_from = self.zeros_from.max(frame_end);
         if position == self.bad.position {
             // The bad frame tells its size: a later write begins behind it.
             self.until = self.until.max((frame_end + header.frame_bytes() as u64).min(self.limit));
