@@ -107,30 +107,30 @@ fn a_destination_that_cannot_be_reached_costs_the_datagram_only() {
 
 #[test]
 fn a_slot_comes_back_whole_with_its_own_memory() {
-    let mut slot = super::fresh_slot();
+    let mut slot = fresh_slot();
     let memory = slot.as_ptr();
-    let mut message = super::take_message(&mut slot, 40_000);
+    let mut message = take_message(&mut slot, 40_000);
     message.fill(7);
     drop(message);
-    super::make_whole(&mut slot);
-    assert_eq!((slot.len(), slot.as_ptr()), (super::MESSAGE_BYTES, memory));
+    make_whole(&mut slot);
+    assert_eq!((slot.len(), slot.as_ptr()), (MESSAGE_BYTES, memory));
 }
 
 #[test]
 fn a_datagram_that_is_kept_keeps_its_bytes() {
-    let mut slot = super::fresh_slot();
+    let mut slot = fresh_slot();
     slot[..40_000].fill(7);
-    let kept = super::take_message(&mut slot, 40_000);
-    super::make_whole(&mut slot);
+    let kept = take_message(&mut slot, 40_000);
+    make_whole(&mut slot);
     slot.fill(9);
     assert!(kept.iter().all(|byte| *byte == 7));
 }
 
 #[test]
 fn a_small_message_does_not_keep_its_slot() {
-    let mut slot = super::fresh_slot();
+    let mut slot = fresh_slot();
     let memory = slot.as_ptr();
-    let kept = super::take_message(&mut slot, 1200);
-    super::make_whole(&mut slot);
-    assert_eq!((slot.len(), slot.as_ptr(), kept.len()), (super::MESSAGE_BYTES, memory, 1200));
+    let kept = take_message(&mut slot, 1200);
+    make_whole(&mut slot);
+    assert_eq!((slot.len(), slot.as_ptr(), kept.len()), (MESSAGE_BYTES, memory, 1200));
 }
