@@ -73,6 +73,11 @@ impl Job {
         }
     }
 
+    /// A find that looks no further than before `offset`.
+    pub(crate) fn is_beyond(&self, offset: Offset) -> bool {
+        matches!(self.goal, Goal::Find { limit, .. } if offset >= limit)
+    }
+
     /// Judges `piece`, which begins at `start`; frames end at `end_position` at the latest.
     pub(crate) fn walk(
         &self,

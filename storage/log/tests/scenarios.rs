@@ -636,6 +636,23 @@ fn first_frame_at_or_after_a_timestamp_is_found() {
     }
 }
 
+/// A find with a limit well before the log's end began at the index entry of its timestamp, behind the limit.
+/// The first frame there was at or behind the limit, nothing had been passed, and that was taken for damage.
+#[test]
+fn find_whose_timestamp_lies_behind_its_limit_finds_nothing() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 64 << 20, ..config() });
+    (0..20).for_each(|n| drop(rig.append_durably(1, n, vec![n as u8; 100_000])));
+    rig.log.delete_before(Offset(2));
+    rig.settle();
+    rig.drop_cache();
+    for limit in 3..=15 {
+        assert_eq!(rig.find(15, Offset(limit)), Ok(None), "limit {limit}");
+        rig.drop_cache();
+    }
+    let found = rig.find(15, Offset(16)).unwrap().expect("inside the limit");
+    assert_eq!(found.base_offset, Offset(15));
+}
+
 #[test]
 fn index_is_rebuilt_when_lost_or_wrong() {
     let mut rig = Rig::opened(LogConfig { segment_bytes: 512 << 10, ..config() });

@@ -290,6 +290,9 @@ impl Log {
                 self.events.push(LogEvent::Read(job.id, Ok(frames)));
             }
             Walked::Found(header) => self.events.push(LogEvent::Found(job.id, Ok(Some(header)))),
+            Walked::Onward(next, _) if job.is_beyond(next.offset) => {
+                self.events.push(LogEvent::Found(job.id, Ok(None)));
+            }
             Walked::Onward(next, bytes_min) => {
                 let stuck = next == start.at && (got_bytes < job.asked_bytes || bytes_min <= got_bytes);
                 if stuck {
