@@ -1,6 +1,6 @@
 //! Small files and directories: system calls that block, for the runtime's blocking threads.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -54,12 +54,20 @@ pub(crate) fn list_files(path: &Path) -> Result<Vec<(String, u64)>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry.at("list", path)?;
-        let metadata = entry.metadata().at("list", path)?;
-        if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+        let metadata = still_there(entry.metadata()).at("list", path)?.filter(Metadata::is_file);
+        if let (Some(metadata), Ok(name)) = (metadata, entry.file_name().into_string()) {
             files.push((name, metadata.len()));
         }
     }
     Ok(files)
+}
+
+/// `None`: it was removed since its name was read. Another core may do that, to a spare.
+fn still_there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// A log's own files.
@@ -73,9 +81,8 @@ pub(crate) fn list_directories(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).at("list", path)? {
         let entry = entry.at("list", path)?;
-        if let (true, Ok(name)) =
-            (entry.file_type().at("list", path)?.is_dir(), entry.file_name().into_string())
-        {
+        let is_directory = still_there(entry.file_type()).at("list", path)?.is_some_and(|kind| kind.is_dir());
+        if let (true, Ok(name)) = (is_directory, entry.file_name().into_string()) {
             names.push(name);
         }
     }
@@ -223,6 +230,33 @@ mod tests {
         remove_file(&directory.path().join("absent")).unwrap();
         remove_directory(&directory.path().join("absent")).unwrap();
         assert_eq!(list_files(&directory.path().join("absent")).unwrap(), []);
+    }
+
+    /// Core 0 removes spares of cores there are no more while the others list theirs in the same directory: a
+    /// name that was read and whose file was gone failed the start.
+    #[test]
+    fn file_that_goes_while_a_directory_is_listed_is_not_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("2-0.seg");
+        fs::write(&path, b"x").unwrap();
+        let entry = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap();
+        assert!(still_there(entry.metadata()).unwrap().is_some());
+        fs::remove_file(&path).unwrap();
+        assert!(still_there(entry.metadata()).unwrap().is_none());
+
+        let (place, stop) = (path.clone(), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(&place, b"x").unwrap();
+                    fs::remove_file(&place).unwrap();
+                }
+            });
+            let listed: Vec<_> = (0..2000).map(|_| list_files(directory.path())).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            remover.join().unwrap();
+            assert!(listed.iter().all(Result::is_ok));
+        });
     }
 
     #[test]
