@@ -270,8 +270,16 @@ impl Inner {
             self.stats.borrow_mut().segments_created += 1;
             return Ok(DiskReply::Made { file_bytes: 0, first_block: Bytes::new() });
         };
-        let to = path.clone();
-        let file_bytes = self.gates.moving(log, blocking(move || small::move_file(&spare, &to))).await?;
+        let (from, to) = (spare.clone(), path.clone());
+        let moving = blocking(move || {
+            let moved = small::move_file(&from, &to);
+            Ok((moved, from.exists()))
+        });
+        let (moved, is_left) = self.gates.moving(log, moving).await?;
+        if is_left {
+            self.spares.borrow_mut().put_back(spare);
+        }
+        let file_bytes = moved?;
         let file = self.segment(log, segment, &path).await?;
         let first_block =
             segment::read(&file, 0, BLOCK_BYTES).await.map_err(|error| disk_error("read", &path, &error))?;

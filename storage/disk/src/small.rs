@@ -26,14 +26,15 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     File::open(path).and_then(|directory| directory.sync_all()).at("sync directory", path)
 }
 
-/// Makes `path` and what is missing above it, durably.
+/// Makes `path` and what is missing above it, durably. One that is there may have been made by an attempt that
+/// ended before its sync.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => match path.parent() {
-            Some(parent) => sync_directory(parent),
-            None => Ok(()),
-        },
+    let made = match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    match made {
+        Ok(()) => path.parent().map_or(Ok(()), sync_directory),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
             Some(parent) if parent != path => {
                 make_directory(parent)?;
@@ -130,16 +131,33 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// An empty file, durably there. It is an error if there is one already.
+/// An empty file, durably there. It is an error if there is one that is not empty: an empty one may be what an
+/// attempt left that ended before its sync, for want of space.
 pub(crate) fn make_file(path: &Path) -> Result<()> {
-    let directory = path.parent().expect("a file of a log has a directory");
-    make_directory(directory)?;
-    OpenOptions::new().write(true).create_new(true).open(path).at("make", path)?;
-    sync_directory(directory)
+    make_file_with(path, sync_directory)
 }
 
-/// Moves a file durably; nothing may be at `to`. Returns its size.
+fn make_file_with(path: &Path, sync: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let directory = path.parent().expect("a file of a log has a directory");
+    make_directory(directory)?;
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty_file(path) => {}
+        other => drop(other.at("make", path)?),
+    }
+    sync(directory)
+}
+
+fn is_empty_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
+/// Moves a file durably; nothing may be at `to`. Returns its size. After an error it is at `from` again, if the
+/// disk lets it: what is asked next is not refused for what is at `to`.
 pub(crate) fn move_file(from: &Path, to: &Path) -> Result<u64> {
+    move_file_with(from, to, sync_directory)
+}
+
+fn move_file_with(from: &Path, to: &Path, sync: impl Fn(&Path) -> Result<()>) -> Result<u64> {
     let (left, entered) = (from.parent().expect("has a directory"), to.parent().expect("has a directory"));
     make_directory(entered)?;
     let bytes = fs::metadata(from).at("look at", from)?.len();
@@ -148,8 +166,11 @@ pub(crate) fn move_file(from: &Path, to: &Path) -> Result<u64> {
     }
     fs::rename(from, to).at("rename", from)?;
     // The new place first: a crash in between may leave the file in either, never in neither.
-    sync_directory(entered)?;
-    sync_directory(left)?;
+    if let Err(error) = sync(entered).and_then(|()| sync(left)) {
+        // The first error is told; where this one fails too the file stays at `to`.
+        let _ = fs::rename(to, from);
+        return Err(error);
+    }
     Ok(bytes)
 }
 
@@ -230,6 +251,37 @@ mod tests {
         remove_file(&directory.path().join("absent")).unwrap();
         remove_directory(&directory.path().join("absent")).unwrap();
         assert_eq!(list_files(&directory.path().join("absent")).unwrap(), []);
+    }
+
+    fn full(path: &Path) -> Result<()> {
+        Err(disk_error("sync directory", path, &io::Error::from_raw_os_error(libc::ENOSPC)))
+    }
+
+    /// The file was made and the sync of its directory found no space: the log asked again when there was some,
+    /// was told that the file exists, and failed for good.
+    #[test]
+    fn file_whose_making_ran_out_of_space_is_made_by_the_next_attempt() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("01/0000000001.seg");
+        assert_eq!(make_file_with(&path, full).unwrap_err().kind, DiskErrorKind::NoSpace);
+        make_file(&path).unwrap();
+        make_file(&path).unwrap();
+        fs::write(&path, b"x").unwrap();
+        assert_eq!(make_file(&path).unwrap_err().kind, DiskErrorKind::Io, "what holds something is kept");
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    /// The same with a spare that was moved.
+    #[test]
+    fn file_whose_move_ran_out_of_space_is_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("01/to"));
+        fs::write(&from, b"x").unwrap();
+        assert_eq!(move_file_with(&from, &to, full).unwrap_err().kind, DiskErrorKind::NoSpace);
+        assert!(!to.exists());
+        make_file(&to).unwrap();
+        remove_file(&to).unwrap();
+        assert_eq!(move_file(&from, &to).unwrap(), 1);
     }
 
     /// Core 0 removes spares of cores there are no more while the others list theirs in the same directory: a

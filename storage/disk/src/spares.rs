@@ -55,6 +55,11 @@ impl Spares {
         self.files.pop_front()
     }
 
+    /// One that was taken and could not be used.
+    pub(crate) fn put_back(&mut self, path: PathBuf) {
+        self.files.push_back(path);
+    }
+
     /// A place for one more, if there is room for a file of `bytes`. [`arrived`](Self::arrived) must follow.
     pub(crate) fn reserve(&mut self, bytes: u64) -> Option<PathBuf> {
         if self.files.len() + self.coming >= self.files_max || bytes < SPARE_BYTES_MIN {

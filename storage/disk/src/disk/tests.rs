@@ -192,6 +192,7 @@ fn errors_name_operation_file_and_cause() {
             error.what
         );
         make(&disk, LOG, ONE).await;
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 4096 }).await.unwrap();
         let error = disk.run(LOG, DiskOp::MakeSegment { segment: ONE }).await.unwrap_err();
         assert_eq!(error.kind, DiskErrorKind::Io);
         assert!(error.what.contains("File exists"), "{}", error.what);
