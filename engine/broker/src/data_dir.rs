@@ -52,8 +52,13 @@ impl DataDir {
     /// [`DataDirError`]. A refused directory keeps its data and its identity as they were.
     pub fn open(path: &Path, node_id: u32, cluster_id: Option<u128>) -> Result<Self, DataDirError> {
         let fail = |e: io::Error| refuse(path, e);
-        fs::create_dir_all(path).map_err(fail)?;
+        make_durably(path).map_err(fail)?;
         let path = &path.canonicalize().map_err(fail)?;
+        if let (false, Some(parent)) = (path.join(identity::FILE_NAME).exists(), path.parent()) {
+            // A start that was killed may have made it and not got to the sync. A parent that cannot be read is
+            // somebody else's, who made the directory.
+            let _ = sync_directory(parent);
+        }
         let lock = take_lock(path)?;
         for name in ["logs", "spare", "tls"] {
             fs::create_dir_all(path.join(name)).map_err(fail)?;
@@ -93,6 +98,20 @@ impl DataDir {
     pub fn tls(&self) -> PathBuf {
         self.path.join("tls")
     }
+}
+
+/// Makes `path` and what is missing above it; a loss of power takes back none of it.
+fn make_durably(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let parents = parents_of_missing(&path);
+    fs::create_dir_all(&path)?;
+    parents.iter().try_for_each(|parent| sync_directory(parent))
+}
+
+/// Where names are entered when `path` is made.
+fn parents_of_missing(path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().take_while(|ancestor| !ancestor.exists());
+    missing.filter_map(Path::parent).map(Path::to_owned).collect()
 }
 
 /// The broker that holds the lock of `directory` now: `Some(None)` when it does not say who it is.
@@ -158,6 +177,19 @@ mod tests {
         for name in ["lock", "identity", "logs", "spare", "tls"] {
             assert!(path.join(name).exists(), "{name}");
         }
+    }
+
+    /// The directory's own name was durable nowhere: power lost soon after the first start could take it back
+    /// with everything acknowledged in it.
+    #[test]
+    fn every_directory_a_name_is_entered_in_is_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(parents_of_missing(&at("a/b/c")), [at("a/b"), at("a"), dir.path().to_owned()]);
+        make_durably(&at("a/b/c")).unwrap();
+        assert!(at("a/b/c").is_dir());
+        assert_eq!(parents_of_missing(&at("a/b/c")), [] as [PathBuf; 0]);
+        assert_eq!(parents_of_missing(&at("a/b/d")), [at("a/b")]);
     }
 
     #[test]

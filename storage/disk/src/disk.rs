@@ -70,7 +70,11 @@ impl Disk {
         probe(identity).await?;
         let (place, spares_max) = (data.clone(), config.spares_max);
         let spares = blocking(move || {
-            small::make_directory(&logs_directory(&place))?;
+            let logs = logs_directory(&place);
+            small::make_directory(&logs)?;
+            // A killed process may have made a log's directory and not got to its sync: what is acknowledged
+            // in it from here on must not go with a name that a loss of power takes back.
+            small::sync_directory(&logs)?;
             Spares::open(&place, core, cores, spares_max)
         })
         .await?;
