@@ -6,8 +6,8 @@ use engine_api::{CoreId, NodeId};
 
 use crate::state::Node;
 
-/// Partitions per core, counted once for a command that places many.
-#[derive(Debug)]
+/// Partitions per core.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Loads {
     partitions: BTreeMap<(NodeId, CoreId), u32>,
 }
@@ -23,6 +23,21 @@ impl Loads {
         if let Some(partitions) = self.partitions.get_mut(&(node, core)) {
             *partitions += 1;
         }
+    }
+
+    /// The partition has gone.
+    pub(crate) fn uncount(&mut self, node: NodeId, core: CoreId) {
+        if let Some(partitions) = self.partitions.get_mut(&(node, core)) {
+            *partitions -= 1;
+        }
+    }
+
+    /// Partitions of all cores of `node`.
+    pub(crate) fn of_node(&self, node: NodeId) -> u32 {
+        self.partitions
+            .range((node, CoreId(0))..=(node, CoreId(u8::MAX)))
+            .map(|(_, partitions)| partitions)
+            .sum()
     }
 
     /// Among the cores that `allowed` names; counts the partition there. `None` when there are none.

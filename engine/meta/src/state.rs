@@ -54,6 +54,8 @@ pub struct ClusterState {
     pub(crate) names: BTreeMap<String, TopicId>,
     /// Derived from `topics`.
     pub(crate) partitions_count: u32,
+    /// Derived from `nodes` and `topics`: neither placing nor describing goes through all partitions.
+    pub(crate) loads: Loads,
     pub(crate) next_log: u64,
     pub(crate) next_producer: u64,
     /// Logs of deleted topics that may still be on disk: first id and how many, in order, not touching.
@@ -88,6 +90,7 @@ impl Default for ClusterState {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             partitions_count: 0,
+            loads: Loads::default(),
             // Log 0 is the metadata log's own.
             next_log: 1,
             // 0 says "no producer" in a frame.
@@ -164,7 +167,7 @@ impl ClusterState {
     /// Partitions led by `node`.
     #[must_use]
     pub fn partitions_led(&self, node: NodeId) -> u32 {
-        self.topics.values().flat_map(|topic| &topic.partitions).filter(|p| p.leader == node).count() as u32
+        self.loads.of_node(node)
     }
 
     /// The partitions that `core` of `node` owns, by topic name and index.
@@ -245,6 +248,7 @@ impl ClusterState {
                 partition.core = place.1;
             }
         }
+        self.count_loads();
     }
 
     fn create(
@@ -292,6 +296,7 @@ impl ClusterState {
         self.names.remove(&topic.name);
         self.partitions_count -= topic.partitions.len() as u32;
         for partition in topic.partitions {
+            self.loads.uncount(partition.leader, partition.core);
             self.removed.push((partition.log.0, 1));
         }
         self.join_removed();
@@ -303,13 +308,9 @@ impl ClusterState {
         if self.nodes.is_empty() {
             return Err(ApplyError::NoNode);
         }
-        let mut loads = Loads::new(&self.nodes);
-        for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
-            loads.count(partition.leader, partition.core);
-        }
         let mut placed = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            let (leader, core) = loads.place(|_| true).ok_or(ApplyError::NoNode)?;
+            let (leader, core) = self.loads.place(|_| true).ok_or(ApplyError::NoNode)?;
             let leader_epoch = LeaderEpoch(self.nodes[&leader].incarnation);
             placed.push(Partition { log: LogId(self.next_log), leader, leader_epoch, core });
             self.next_log += 1;
@@ -350,6 +351,14 @@ impl ClusterState {
     pub(crate) fn derive(&mut self) {
         self.names = self.topics.values().map(|topic| (topic.name.clone(), topic.id)).collect();
         self.partitions_count = self.topics.values().map(|topic| topic.partitions.len() as u32).sum();
+        self.count_loads();
+    }
+
+    fn count_loads(&mut self) {
+        self.loads = Loads::new(&self.nodes);
+        for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
+            self.loads.count(partition.leader, partition.core);
+        }
     }
 }
 

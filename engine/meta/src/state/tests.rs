@@ -62,6 +62,22 @@ fn another_core_count_places_partitions_anew() {
 }
 
 #[test]
+fn partitions_led_are_counted_through_every_change() {
+    let mut state = started(3);
+    create(&mut state, 1, "a", 4);
+    create(&mut state, 2, "b", 3);
+    let alter = AlterTopic { name: "a".into(), partitions: Some(6), configs: Vec::new() };
+    let command = state.check_alter(&alter, &[]).expect("good");
+    state.apply(&command).expect("checked");
+    delete(&mut state, "b");
+    assert_eq!((state.partitions_led(NodeId(0)), state.partitions_led(NodeId(1))), (6, 0));
+    state.apply(&start(2, 2)).expect("a later start");
+    assert_eq!(state.partitions_led(NodeId(0)), 6);
+    create(&mut state, 3, "c", 1);
+    assert_eq!(cores_of(&state, "c"), [0], "both have three");
+}
+
+#[test]
 fn start_gives_its_incarnation_as_epoch_and_never_an_old_one() {
     let mut state = started(1);
     create(&mut state, 1, "a", 1);
