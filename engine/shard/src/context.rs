@@ -18,8 +18,9 @@ pub(crate) struct Context {
     pub(crate) out: Vec<Effect>,
     pub(crate) waiters: Waiters,
     pub(crate) held_count: usize,
-    /// Fetches that wait for memory, in the order they came; some may have left.
+    /// Fetches that wait for memory, in the order they came; some may have left, no more than are still there.
     pub(crate) reads_waiting: VecDeque<ReplySlot>,
+    reads_waiting_count: usize,
     /// Producers remembered by all partitions.
     pub(crate) producers_count: usize,
     pub(crate) budget: Budget,
@@ -40,6 +41,7 @@ impl Context {
             waiters: Waiters::default(),
             held_count: 0,
             reads_waiting: VecDeque::new(),
+            reads_waiting_count: 0,
             producers_count: 0,
             tally: Tally::default(),
             stopping: false,
@@ -63,10 +65,24 @@ impl Context {
                 self.held_count += 1;
                 self.budget.hold(*bytes);
             }
-            Waiting::Read { bytes, .. } => self.budget.begin_read(*bytes),
-            Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => {}
+            Waiting::Read { bytes, .. } | Waiting::Find { bytes, .. } | Waiting::Abandoned { bytes } => {
+                self.budget.begin_read(*bytes);
+            }
+            Waiting::Memory(_) => {
+                self.reads_waiting_count += 1;
+                self.reads_waiting.push_back(waiter.slot);
+            }
+            Waiting::Data { .. } => {}
         }
-        self.waiters.add(waiter)
+        let key = self.waiters.add(waiter);
+        if self.reads_waiting.len() > 2 * self.reads_waiting_count + 64 {
+            let waits = |slot: &ReplySlot| {
+                let waiter = self.waiters.find(*slot).and_then(|key| self.waiters.at(key));
+                waiter.is_some_and(|waiter| matches!(waiter.what, Waiting::Memory(_)))
+            };
+            self.reads_waiting.retain(waits);
+        }
+        key
     }
 
     /// Takes the waiter and what was set aside for it.
@@ -77,8 +93,11 @@ impl Context {
                 self.held_count -= 1;
                 self.budget.let_go(*bytes);
             }
-            Waiting::Read { bytes, .. } => self.budget.end_read(*bytes),
-            Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => {}
+            Waiting::Read { bytes, .. } | Waiting::Find { bytes, .. } | Waiting::Abandoned { bytes } => {
+                self.budget.end_read(*bytes);
+            }
+            Waiting::Memory(_) => self.reads_waiting_count -= 1,
+            Waiting::Data { .. } => {}
         }
         waiter
     }

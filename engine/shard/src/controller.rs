@@ -154,7 +154,7 @@ impl Controller {
         if let Stage::Unusable(why) = &self.stage {
             return Some(refuse(request, Refusal::StorageFailed(why.clone())));
         }
-        if self.queue.len() >= CHANGES_MAX {
+        if self.queue.len() + self.unacked.len() >= CHANGES_MAX {
             return Some(refuse(request, Refusal::NotReady));
         }
         if !ctx.space.is_short() && !self.log.out_of_space() {
@@ -189,6 +189,9 @@ impl Controller {
                         unreachable!("a start is written while starting");
                     };
                     self.sweep = Sweep::new(state.removed_logs());
+                    if ctx.stopping {
+                        self.sweep.stop();
+                    }
                     return Some(Step::Load(state));
                 }
                 Written::Change(command, origin) => return Some(Step::Apply(command, origin)),

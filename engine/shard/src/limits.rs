@@ -5,12 +5,23 @@ use std::time::Duration;
 /// Requests held per partition until its log is open, and per core.
 pub(crate) const HELD_PER_PARTITION_MAX: usize = 64;
 pub(crate) const HELD_MAX: usize = 4096;
-/// Changes of metadata waiting to be decided on.
+/// Changes of metadata that wait to be decided on or to be applied on every core.
 pub(crate) const CHANGES_MAX: usize = 10_000;
 /// Records of one batch, whatever its header claims: offsets given away must not outgrow 2^63.
 pub(crate) const BATCH_RECORDS_MAX: u32 = 1_000_000;
 /// One fetch's answer, whatever is asked: it is held in memory until it has left.
 pub(crate) const FETCH_BYTES_MAX: u32 = 8 << 20;
+/// Disk reads under way per partition, those included whose askers are gone.
+pub(crate) const READS_PER_PARTITION_MAX: usize = 1024;
+/// What a read from disk takes, whatever is asked: less is not read at a time, nor more.
+pub(crate) const READ_BYTES_MIN: usize = 128 << 10;
+pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
+/// A fetch that may not wait for ever waits this long for memory.
+pub(crate) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Produces that wait for the disk, per partition. New batches take memory and end there; repeated ones do not.
+pub(crate) const PRODUCES_WAITING_MAX: usize = 65_536;
+/// Deletes of records that wait for the disk, per partition.
+pub(crate) const DELETES_WAITING_MAX: usize = 1024;
 /// Producers remembered per partition, about 120 bytes each; the longest silent ones are forgotten first.
 pub(crate) const PRODUCERS_MAX: usize = 4096;
 /// Producers remembered by all partitions of a core: 24 MB. Beyond it a partition that hears of a new one

@@ -67,6 +67,8 @@ pub(crate) struct Partition {
     /// The log's ends are known: false while, and if, opening fails.
     is_known: bool,
     pub(super) read_fault_told: bool,
+    /// Has been put in front of the logs to be opened.
+    pub(crate) hurried: bool,
     /// On the shard's list of logs to be asked for operations.
     pub(crate) dirty: bool,
     /// On the shard's list of logs to be told every tick.
@@ -146,6 +148,7 @@ impl Partition {
             trouble: None,
             is_known: false,
             read_fault_told: false,
+            hurried: false,
             dirty: false,
             hot: false,
             memory_bytes: 0,
@@ -209,7 +212,11 @@ impl Partition {
             let waiter = ctx.remove_waiter(key);
             match waiter.what {
                 Waiting::Held { request, .. } => self.serve(ctx, now, waiter.slot, request),
-                Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } | Waiting::Find(_) => {
+                Waiting::Data { .. }
+                | Waiting::Memory(_)
+                | Waiting::Read { .. }
+                | Waiting::Find { .. }
+                | Waiting::Abandoned { .. } => {
                     unreachable!("nothing else waits before the log is open")
                 }
             }

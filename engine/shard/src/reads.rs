@@ -10,7 +10,9 @@ use storage_frame::{Frame, FrameHeader, Now, Offset};
 use storage_log::{Find, LogState, Read, ReadError, ReadId};
 
 use crate::context::{Context, Refusal, refuse};
-use crate::limits::FETCH_BYTES_MAX;
+use crate::limits::{
+    FETCH_BYTES_MAX, MEMORY_WAIT_MAX, READ_BYTES_MAX, READ_BYTES_MIN, READS_PER_PARTITION_MAX,
+};
 use crate::partition::Partition;
 use crate::seam::Level;
 use crate::waiting::{Waiter, WaiterKey, Waiting};
@@ -29,9 +31,15 @@ impl Partition {
         fetch.bytes_min = fetch.bytes_min.min(fetch.bytes_max);
         let may_wait = fetch.bytes_min > 0 && fetch.wait_max != Some(Duration::ZERO);
         let deadline = fetch.wait_max.and_then(|wait| now.mono.checked_add(wait));
-        let asked = Asked { slot, fetch, deadline, may_wait };
-        let needs_disk = asked.fetch.offset < self.commit_end && !self.log().is_cached(asked.fetch.offset);
-        if needs_disk && !ctx.budget.may_read(asked.fetch.bytes_max as usize) {
+        self.fetch_in_turn(ctx, now, Asked { slot, fetch, deadline, may_wait });
+    }
+
+    /// From memory at once; from disk when there is memory for it and nobody waits who came before.
+    fn fetch_in_turn(&mut self, ctx: &mut Context, now: Now, mut asked: Asked) {
+        let offset = asked.fetch.offset;
+        let needs_disk = offset < self.commit_end && !self.log().is_cached(offset);
+        if needs_disk && !(ctx.reads_waiting.is_empty() && ctx.budget.may_read(read_bytes(&asked.fetch))) {
+            asked.deadline = asked.deadline.map(|deadline| deadline.max(now.mono + MEMORY_WAIT_MAX));
             return self.wait(ctx, asked, Waiting::Memory);
         }
         self.fetch_now(ctx, asked);
@@ -48,14 +56,17 @@ impl Partition {
                 None => self.answer_or_wait(ctx, asked, Vec::new()),
             };
         }
+        if self.reads.len() >= READS_PER_PARTITION_MAX {
+            return ctx.reply(asked.slot, Response::Fetch(Err(FetchError::Overloaded)));
+        }
         let bytes_max = asked.fetch.bytes_max as usize;
         let commit_end = self.commit_end;
         let log = self.log.as_mut().expect("an open partition has a log");
         match log.read(offset, commit_end, bytes_max) {
             Read::Now(frames) => self.answer_or_wait(ctx, asked, frames),
             Read::Pending(read) => {
-                let key = self.wait_for_disk(ctx, asked, bytes_max);
-                self.reads.push((read, key));
+                let bytes = read_bytes(&asked.fetch);
+                self.wait_for_disk(ctx, asked.slot, read, Waiting::Read { fetch: asked.fetch, bytes });
             }
         }
     }
@@ -96,18 +107,13 @@ impl Partition {
     fn wait(&mut self, ctx: &mut Context, asked: Asked, what: impl FnOnce(Fetch) -> Waiting) {
         let Asked { slot, fetch, deadline, .. } = asked;
         let what = what(fetch);
-        if let Waiting::Memory(_) = what {
-            ctx.reads_waiting.push_back(slot);
-        }
         self.waiters.push(ctx.add_waiter(Waiter { slot, partition: self.key, deadline, what }));
     }
 
-    fn wait_for_disk(&mut self, ctx: &mut Context, asked: Asked, bytes: usize) -> WaiterKey {
-        let Asked { slot, fetch, .. } = asked;
-        let what = Waiting::Read { fetch, bytes };
+    fn wait_for_disk(&mut self, ctx: &mut Context, slot: ReplySlot, read: ReadId, what: Waiting) {
         let key = ctx.add_waiter(Waiter { slot, partition: self.key, deadline: None, what });
         self.waiters.push(key);
-        key
+        self.reads.push((read, key));
     }
 
     /// Fetches that have now got what they waited for are answered.
@@ -118,33 +124,57 @@ impl Partition {
             if matches!(waiter.what, Waiting::Data { wake_bytes, .. } if wake_bytes <= self.committed_bytes) {
                 self.waiters.swap_remove(place);
                 let waiter = ctx.remove_waiter(key);
-                self.retry(ctx, now, waiter, false);
+                self.end_wait(ctx, now, waiter);
             } else {
                 place += 1;
             }
         }
     }
 
-    /// The waiter's deadline is over, or it may read now: it gets what there is.
-    pub(crate) fn retry_waiter(&mut self, ctx: &mut Context, now: Now, key: WaiterKey, may_wait: bool) {
+    /// The waiter's deadline is over: it gets what there is.
+    pub(crate) fn on_deadline(&mut self, ctx: &mut Context, now: Now, key: WaiterKey) {
         let waiter = self.take_waiter(ctx, key);
-        self.retry(ctx, now, waiter, may_wait);
+        self.end_wait(ctx, now, waiter);
     }
 
-    fn retry(&mut self, ctx: &mut Context, now: Now, waiter: Waiter, may_wait: bool) {
-        match waiter.what {
-            Waiting::Data { fetch, .. } | Waiting::Memory(fetch) => {
-                let may_wait = may_wait && waiter.deadline.is_none_or(|deadline| deadline > now.mono);
-                self.fetch_now(ctx, Asked { slot: waiter.slot, fetch, deadline: waiter.deadline, may_wait });
+    /// There is memory for the waiter's read.
+    pub(crate) fn on_memory(&mut self, ctx: &mut Context, now: Now, key: WaiterKey) {
+        let Waiter { slot, deadline, what, .. } = self.take_waiter(ctx, key);
+        let Waiting::Memory(fetch) = what else { unreachable!("it waited for memory") };
+        let may_wait = deadline.is_none_or(|deadline| deadline > now.mono);
+        self.fetch_now(ctx, Asked { slot, fetch, deadline, may_wait });
+    }
+
+    fn end_wait(&mut self, ctx: &mut Context, now: Now, waiter: Waiter) {
+        let Waiter { slot, deadline, what, .. } = waiter;
+        match what {
+            Waiting::Data { fetch, .. } => {
+                self.fetch_in_turn(ctx, now, Asked { slot, fetch, deadline, may_wait: false });
             }
-            Waiting::Held { .. } | Waiting::Read { .. } | Waiting::Find(_) => {
+            Waiting::Memory(_) => ctx.reply(slot, Response::Fetch(Err(FetchError::Overloaded))),
+            Waiting::Held { .. }
+            | Waiting::Read { .. }
+            | Waiting::Find { .. }
+            | Waiting::Abandoned { .. } => {
                 unreachable!("these have no deadline")
             }
         }
     }
 
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context, key: WaiterKey) {
+        match ctx.waiters.at(key).expect("a partition knows its waiters").what {
+            // The log goes on reading.
+            Waiting::Read { bytes, .. } | Waiting::Find { bytes, .. } => ctx.waiters.abandon(key, bytes),
+            Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) => {
+                self.take_waiter(ctx, key);
+            }
+            Waiting::Abandoned { .. } => unreachable!("found by its slot"),
+        }
+    }
+
     /// Takes a waiter off; an answer of the disk that comes later is dropped.
-    pub(crate) fn take_waiter(&mut self, ctx: &mut Context, key: WaiterKey) -> Waiter {
+    fn take_waiter(&mut self, ctx: &mut Context, key: WaiterKey) -> Waiter {
         let place =
             self.waiters.iter().position(|other| *other == key).expect("a partition knows its waiters");
         self.waiters.swap_remove(place);
@@ -161,7 +191,11 @@ impl Partition {
     ) {
         let Some((slot, fetch)) = self.take_read(ctx, read, |what| match what {
             Waiting::Read { fetch, .. } => Some(fetch),
-            Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Find(_) => None,
+            Waiting::Held { .. }
+            | Waiting::Data { .. }
+            | Waiting::Memory(_)
+            | Waiting::Find { .. }
+            | Waiting::Abandoned { .. } => None,
         }) else {
             return;
         };
@@ -185,15 +219,15 @@ impl Partition {
             Place::Start => self.answer_found(ctx, slot, start, None),
             Place::End => self.answer_found(ctx, slot, end, None),
             Place::Timestamp(_) if start == end => self.answer_found(ctx, slot, end, None),
+            Place::Timestamp(_) if self.reads.len() >= READS_PER_PARTITION_MAX => {
+                ctx.reply(slot, Response::FindOffset(Err(FetchError::Overloaded)));
+            }
             Place::Timestamp(at) => {
                 let log = self.log.as_mut().expect("an open partition has a log");
                 match log.find(at, end) {
                     Find::Now(header) => self.answer_header(ctx, slot, header.as_ref()),
                     Find::Pending(read) => {
-                        let what = Waiting::Find(find);
-                        let key = ctx.add_waiter(Waiter { slot, partition: self.key, deadline: None, what });
-                        self.waiters.push(key);
-                        self.reads.push((read, key));
+                        self.wait_for_disk(ctx, slot, read, Waiting::Find { find, bytes: READ_BYTES_MIN });
                     }
                 }
             }
@@ -207,8 +241,12 @@ impl Partition {
         result: Result<Option<FrameHeader>, ReadError>,
     ) {
         let Some((slot, find)) = self.take_read(ctx, read, |what| match what {
-            Waiting::Find(find) => Some(find),
-            Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) | Waiting::Read { .. } => None,
+            Waiting::Find { find, .. } => Some(find),
+            Waiting::Held { .. }
+            | Waiting::Data { .. }
+            | Waiting::Memory(_)
+            | Waiting::Read { .. }
+            | Waiting::Abandoned { .. } => None,
         }) else {
             return;
         };
@@ -223,7 +261,7 @@ impl Partition {
         }
     }
 
-    /// The waiter that waited for `read`, if it still does.
+    /// Who waited for `read`, if anybody still does.
     fn take_read<T>(
         &mut self,
         ctx: &mut Context,
@@ -233,6 +271,9 @@ impl Partition {
         let place = self.reads.iter().position(|(other, _)| *other == read)?;
         let (_, key) = self.reads[place];
         let waiter = self.take_waiter(ctx, key);
+        if matches!(waiter.what, Waiting::Abandoned { .. }) {
+            return None;
+        }
         let slot = waiter.slot;
         Some((slot, what(waiter.what).expect("the log answers what it was asked")))
     }
@@ -289,7 +330,8 @@ impl Partition {
                 Waiting::Data { fetch, .. } | Waiting::Memory(fetch) | Waiting::Read { fetch, .. } => {
                     Request::Fetch(fetch)
                 }
-                Waiting::Find(find) => Request::FindOffset(find),
+                Waiting::Find { find, .. } => Request::FindOffset(find),
+                Waiting::Abandoned { .. } => continue,
             };
             ctx.reply(waiter.slot, refuse(&request, refusal.clone()));
         }
@@ -308,4 +350,9 @@ impl Partition {
             }
         }
     }
+}
+
+/// The memory that a read from disk for `fetch` takes.
+pub(crate) fn read_bytes(fetch: &Fetch) -> usize {
+    (fetch.bytes_max as usize).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
 }

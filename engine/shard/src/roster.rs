@@ -24,7 +24,7 @@ pub(crate) struct Roster {
     partitions: Slab<Partition>,
     by_id: AHashMap<PartitionId, PartitionKey>,
     by_log: AHashMap<LogId, PartitionKey>,
-    /// Logs to be opened, first first; some may have been opened out of turn.
+    /// Logs to be opened, first first; some may have been opened out of turn. Twice at most each.
     opens: VecDeque<PartitionKey>,
     /// Unopened or being opened.
     to_open_count: usize,
@@ -85,7 +85,8 @@ impl Roster {
 
     /// Somebody waits for it: its log is the next to be opened.
     pub(crate) fn hurry(&mut self, key: PartitionKey) {
-        if self.partitions[key].stage == Stage::Unopened && self.opens.front() != Some(&key) {
+        let partition = &mut self.partitions[key];
+        if partition.stage == Stage::Unopened && !std::mem::replace(&mut partition.hurried, true) {
             self.opens.push_front(key);
         }
     }
@@ -136,7 +137,9 @@ impl Roster {
                 Counted::Opened => {}
             }
         }
-        let troubled = partition.is_troubled();
+        // Nobody can be helped by hearing of a topic that is deleted.
+        let removed = self.by_id.get(&partition.id) != Some(&key);
+        let troubled = partition.is_troubled() && !removed;
         let changed = if troubled { self.troubled.insert(key) } else { self.troubled.remove(&key) };
         self.troubles_changed |= changed;
         if partition.stage == Stage::Closed {
@@ -269,5 +272,28 @@ impl Roster {
             *bytes_by_topic.entry(&partition.topic.name).or_default() += partition.disk_bytes();
         }
         stats.log_bytes = bytes_by_topic.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_api::TopicId;
+    use engine_meta::config;
+
+    use super::*;
+
+    #[test]
+    fn requests_for_logs_that_are_not_open_do_not_make_the_list_of_opens_grow() {
+        let topic =
+            Arc::new(TopicSettings { name: "a".into(), config: config::effective(&[], &BTreeMap::new()) });
+        let mut roster = Roster::default();
+        for index in 0..3 {
+            let id = PartitionId { topic: TopicId(1), index };
+            roster.add(id, LogId(1 + u64::from(index)), LeaderEpoch(1), Arc::clone(&topic));
+        }
+        for request in 0..100 {
+            roster.hurry(1 + request % 2);
+        }
+        assert_eq!(roster.opens, [2, 1, 0, 1, 2]);
     }
 }

@@ -17,6 +17,7 @@ use crate::context::{Context, Refusal, refuse};
 use crate::controller::{Controller, META_LOG, Origin, Step};
 use crate::news::{self, News};
 use crate::partition::TopicSettings;
+use crate::reads;
 use crate::roster::Roster;
 use crate::seam::{Effect, Input, Level, MetaUpdate, ShardConfig, ShardStats};
 use crate::waiting::Waiting;
@@ -35,6 +36,8 @@ pub struct Shard {
     settings: BTreeMap<TopicId, Arc<TopicSettings>>,
     /// By core, as each last told.
     troubles: Vec<Vec<TroubledPartition>>,
+    /// Not told since the last tick: a disk that fails takes thousands of logs with it, one by one.
+    may_tell_troubles: bool,
     ready_told: bool,
     overload_told: bool,
     stopped: bool,
@@ -59,6 +62,7 @@ impl Shard {
             is_loaded: false,
             settings: BTreeMap::new(),
             troubles: vec![Vec::new(); cores],
+            may_tell_troubles: true,
             ready_told: false,
             overload_told: false,
             stopped: false,
@@ -212,7 +216,7 @@ impl Shard {
     fn on_cancel(&mut self, slot: ReplySlot) {
         if let Some(key) = self.ctx.waiters.find(slot) {
             let partition = self.ctx.waiters.at(key).expect("just found").partition;
-            self.roster.touch(partition).take_waiter(&mut self.ctx, key);
+            self.roster.touch(partition).cancel(&mut self.ctx, key);
         }
     }
 
@@ -244,9 +248,10 @@ impl Shard {
     }
 
     fn on_tick(&mut self, now: Now) {
+        self.may_tell_troubles = true;
         while let Some(key) = self.ctx.waiters.first_overdue(now.mono) {
             let partition = self.ctx.waiters.at(key).expect("just found").partition;
-            self.roster.touch(partition).retry_waiter(&mut self.ctx, now, key, false);
+            self.roster.touch(partition).on_deadline(&mut self.ctx, now, key);
         }
         self.roster.on_tick(&mut self.ctx, now);
         if let Some(controller) = &mut self.controller {
@@ -384,8 +389,12 @@ impl Shard {
             let key = self.ctx.waiters.find(slot);
             let waiter = key.and_then(|key| Some((key, self.ctx.waiters.at(key)?)));
             let Some((key, partition, bytes)) = waiter.and_then(|(key, waiter)| match &waiter.what {
-                Waiting::Memory(fetch) => Some((key, waiter.partition, fetch.bytes_max as usize)),
-                Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Read { .. } | Waiting::Find(_) => None,
+                Waiting::Memory(fetch) => Some((key, waiter.partition, reads::read_bytes(fetch))),
+                Waiting::Held { .. }
+                | Waiting::Data { .. }
+                | Waiting::Read { .. }
+                | Waiting::Find { .. }
+                | Waiting::Abandoned { .. } => None,
             }) else {
                 // Cancelled or answered meanwhile.
                 self.ctx.reads_waiting.pop_front();
@@ -395,12 +404,16 @@ impl Shard {
                 return;
             }
             self.ctx.reads_waiting.pop_front();
-            self.roster.touch(partition).retry_waiter(&mut self.ctx, now, key, true);
+            self.roster.touch(partition).on_memory(&mut self.ctx, now, key);
         }
     }
 
     fn tell_troubles(&mut self) {
+        if !self.may_tell_troubles {
+            return;
+        }
         if let Some(list) = self.roster.take_troubles() {
+            self.may_tell_troubles = false;
             let core = self.core();
             self.ctx.out.push(Effect::Publish(news::troubles(core, &list)));
             self.troubles[usize::from(core.0)] = list;

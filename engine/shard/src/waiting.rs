@@ -39,7 +39,14 @@ pub(crate) enum Waiting {
         fetch: Fetch,
         bytes: usize,
     },
-    Find(FindOffset),
+    Find {
+        find: FindOffset,
+        bytes: usize,
+    },
+    /// The asker of a read or a find is gone, the disk is still at it.
+    Abandoned {
+        bytes: usize,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +73,17 @@ impl Waiters {
 
     pub(crate) fn find(&self, slot: ReplySlot) -> Option<WaiterKey> {
         self.by_slot.get(&slot).copied()
+    }
+
+    /// Nobody waits for the read any more; its memory is taken until the disk has answered.
+    pub(crate) fn abandon(&mut self, key: WaiterKey, bytes: usize) {
+        let waiter = &mut self.entries[key];
+        assert!(waiter.deadline.is_none(), "the disk takes as long as it takes");
+        waiter.what = Waiting::Abandoned { bytes };
+        let slot = waiter.slot;
+        if self.by_slot.get(&slot) == Some(&key) {
+            self.by_slot.remove(&slot);
+        }
     }
 
     pub(crate) fn at(&self, key: WaiterKey) -> Option<&Waiter> {

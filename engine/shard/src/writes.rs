@@ -6,15 +6,18 @@
 use std::time::Duration;
 
 use engine_api::{
-    Acks, DeleteRecords, DeleteRecordsError, Durability, Produce, ProduceError, ReplySlot, Response,
+    Acks, DeleteRecords, DeleteRecordsError, Durability, Produce, ProduceError, ReplySlot, Request, Response,
     StageTimings,
 };
 use engine_meta::{TimestampKind, TopicConfig};
 use storage_frame::{BatchView, Codec, Encoding, Frame, FrameHeader, Now, Offset};
 use storage_log::LogState;
 
-use crate::context::{Context, Refusal};
-use crate::limits::{BATCH_RECORDS_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX};
+use crate::context::{Context, Refusal, refuse};
+use crate::limits::{
+    BATCH_RECORDS_MAX, DELETES_WAITING_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX,
+    PRODUCES_WAITING_MAX,
+};
 use crate::partition::{Partition, WaitingDelete, WaitingProduce};
 use crate::producers::Verdict;
 
@@ -112,7 +115,7 @@ impl Partition {
         if ctx.space.is_short() || log.out_of_space() {
             return Err(ProduceError::NoSpace);
         }
-        if ctx.budget.is_full() {
+        if ctx.budget.is_full() || self.produces.len() >= PRODUCES_WAITING_MAX {
             return Err(ProduceError::Overloaded);
         }
         Ok(())
@@ -120,7 +123,7 @@ impl Partition {
 
     pub(super) fn delete_records(&mut self, ctx: &mut Context, slot: ReplySlot, delete: DeleteRecords) {
         let (start, high) = (self.log().start(), self.commit_end);
-        if let LogState::Failed { why } | LogState::Damaged { why, .. } = self.log().state() {
+        if let Some(why) = &self.trouble {
             let error = DeleteRecordsError::StorageFailed { why: why.clone() };
             return ctx.reply(slot, Response::DeleteRecords(Err(error)));
         }
@@ -131,6 +134,10 @@ impl Partition {
                 high_watermark: high,
             };
             return ctx.reply(slot, Response::DeleteRecords(Err(error)));
+        }
+        if self.deletes.len() >= DELETES_WAITING_MAX {
+            let request = Request::DeleteRecords(delete);
+            return ctx.reply(slot, refuse(&request, Refusal::NotReady));
         }
         self.deletes.push(WaitingDelete { slot, before: delete.before, told: false });
         self.advance_deletes(ctx);

@@ -28,6 +28,11 @@ impl Disk {
         self.logs.contains_key(&log)
     }
 
+    /// The log as it was in `copy`.
+    pub(super) fn restore(&mut self, log: LogId, copy: &Self) {
+        self.logs.insert(log, copy.logs[&log].clone());
+    }
+
     pub(super) fn log_bytes(&self, log: LogId) -> usize {
         self.logs.get(&log).map_or(0, |files| files.values().map(Vec::len).sum())
     }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use engine_api::{Acks, ProduceError, Request, Response, TopicError};
+use engine_api::{Acks, AlterTopic, ProduceError, Request, Response, TopicError};
 
 use super::disk::Disk;
-use super::node::{Node, Settings, produce, produced, text};
+use super::node::{Node, Settings, produce, produced, producer, text};
 use crate::Input;
+use crate::limits::{CHANGES_MAX, PRODUCES_WAITING_MAX};
 
 #[test]
 fn producers_are_refused_below_the_watermark_and_resume_by_themselves() {
@@ -134,4 +135,47 @@ fn stats_tell_what_happened() {
     let Response::DescribeCluster(cluster) = answer else { panic!("{answer:?}") };
     assert_eq!((cluster.topics_count, cluster.partitions_count), (1, 2));
     assert_eq!((cluster.nodes[0].partitions_led, cluster.nodes[0].incarnation), (2, 1));
+}
+
+#[test]
+fn batches_repeated_while_the_first_waits_are_bounded() {
+    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    node.disk_waits = true;
+    let again = || produce(partition, Acks::All, &["x"], producer(1, 0, 0));
+    let keys: Vec<u64> = (0..PRODUCES_WAITING_MAX).map(|_| node.send(again())).collect();
+    node.pump();
+    assert!(node.replies.is_empty());
+    assert_eq!(produced(node.ask(again())), Err(ProduceError::Overloaded));
+    node.disk_waits = false;
+    node.pump();
+    for key in keys {
+        let answer = node.replies.remove(&key).expect("answered");
+        assert_eq!(produced(answer).expect("stored").base_offset.0, 0);
+    }
+}
+
+#[test]
+fn changes_are_refused_when_too_many_wait_for_a_core_to_apply_them() {
+    let mut node = Node::start(Disk::default(), &Settings::default());
+    node.create("a", 1, &[]);
+    let alter = || {
+        let configs = vec![("retention.ms".to_owned(), Some("1000000".to_owned()))];
+        Request::AlterTopic(AlterTopic { name: "a".into(), partitions: None, configs })
+    };
+    node.asleep = Some(1);
+    let mut keys: Vec<u64> = (0..100).map(|_| node.send(alter())).collect();
+    node.pump();
+    node.disk_waits = true;
+    // One is being written.
+    keys.extend((0..=CHANGES_MAX - 100).map(|_| node.send(alter())));
+    node.pump();
+    assert!(node.replies.is_empty());
+    assert_eq!(node.ask(alter()), Response::AlterTopic(Err(TopicError::NotReady)));
+    node.asleep = None;
+    node.input(Input::Stop);
+    node.disk_waits = false;
+    node.pass(Duration::from_millis(50));
+    assert!(keys.iter().all(|key| node.replies.contains_key(key)), "all are answered");
 }

@@ -4,10 +4,12 @@ use engine_api::{
     Acks, DeleteRecords, DeleteRecordsError, FetchError, FindOffset, FoundOffset, PartitionId, Place,
     Request, Response,
 };
-use storage_frame::{Offset, TimestampMs};
+use storage_frame::{LogId, Offset, TimestampMs};
+use storage_log::DiskOp;
 
 use super::disk::Disk;
-use super::node::{Node, Settings, fetch, fetched, produce, records, text};
+use super::node::{Node, Settings, TICK, fetch, fetched, produce, records, text};
+use crate::limits::{DELETES_WAITING_MAX, READS_PER_PARTITION_MAX};
 
 fn with_topic() -> (Node, PartitionId) {
     let mut node = Node::start(Disk::default(), &Settings::default());
@@ -194,7 +196,7 @@ fn reads_from_disk_wait_for_each_other_when_memory_is_short() {
     node.send(produce(partition, Acks::All, &["live"], None));
     node.pump();
     for (core, log, op, what) in std::mem::take(&mut node.disk_queue) {
-        let is_read = matches!(what, storage_log::DiskOp::Read { .. });
+        let is_read = matches!(what, DiskOp::Read { .. });
         node.disk_queue.push_back((core, log, op, what));
         if !is_read {
             let asked = node.disk_queue.pop_back().expect("just put there");
@@ -251,10 +253,11 @@ fn damaged_log_is_not_written_and_its_readers_are_told_where_it_ends() {
     let mut node = node.restart(&Settings::default());
     assert_eq!(node.events_named("log_damaged"), 1);
     node.delete("a");
+    node.pass(TICK);
     assert!(describe_cluster_on(&mut node, 1).troubled.is_empty());
 }
 
-fn describe_cluster_on(node: &mut Node, core: usize) -> engine_api::ClusterDescription {
+pub(super) fn describe_cluster_on(node: &mut Node, core: usize) -> engine_api::ClusterDescription {
     let slot = engine_api::ReplySlot { core: engine_api::CoreId(0), key: u64::MAX };
     let input = crate::Input::Request { slot, request: Request::DescribeCluster };
     let now = node.now;
@@ -262,5 +265,180 @@ fn describe_cluster_on(node: &mut Node, core: usize) -> engine_api::ClusterDescr
     match node.reply(u64::MAX) {
         Some(Response::DescribeCluster(description)) => description,
         other => panic!("{other:?}"),
+    }
+}
+
+/// A node that has to read the topic from a disk that does nothing.
+fn with_old_records(memory_bytes_max: usize) -> (Node, PartitionId) {
+    let settings = Settings { memory_bytes_max, ..Settings::default() };
+    let mut node = Node::start(Disk::default(), &settings);
+    node.create("a", 1, &[]);
+    let partition = node.partition("a", 0);
+    for _ in 0..20 {
+        node.produce(partition, &[&text(1000)]).expect("stored");
+    }
+    let mut node = node.crash(&settings);
+    node.disk_waits = true;
+    (node, partition)
+}
+
+fn reads_asked(node: &Node) -> usize {
+    node.disk_queue.iter().filter(|(.., what)| matches!(what, DiskOp::Read { .. })).count()
+}
+
+#[test]
+fn fetch_that_cannot_wait_for_ever_is_refused_when_memory_does_not_come() {
+    let (mut node, partition) = with_old_records(4 << 20);
+    let keys = [0, 1, 2].map(|offset| node.send(fetch(partition, offset, 0, Some(Duration::ZERO))));
+    node.pass(Duration::from_secs(4));
+    assert!(node.replies.is_empty(), "memory may still come");
+    node.pass(Duration::from_secs(2));
+    assert_eq!(reads_asked(&node), 1, "its time being over gives nobody memory");
+    for key in &keys[1..] {
+        assert_eq!(node.reply(*key), Some(Response::Fetch(Err(FetchError::Overloaded))));
+    }
+    node.disk_waits = false;
+    fetched(node.reply(keys[0]).expect("answered")).expect("readable");
+}
+
+#[test]
+fn reads_whose_askers_are_gone_take_memory_until_the_disk_has_done_them() {
+    let (mut node, partition) = with_old_records(4 << 20);
+    let core = node.describe("a").partitions[0].core;
+    let shard = usize::from(core.0);
+    let first = node.send(fetch(partition, 0, 0, None));
+    node.cancel(first, core);
+    let waiting = node.send(fetch(partition, 1, 0, None));
+    for _ in 0..1000 {
+        let key = node.send(fetch(partition, 2, 0, None));
+        node.pump();
+        node.cancel(key, core);
+    }
+    assert_eq!(reads_asked(&node), 1);
+    assert!(node.shards[shard].ctx.reads_waiting.len() < 100, "those who have left are not remembered");
+    node.disk_waits = false;
+    fetched(node.reply(waiting).expect("answered")).expect("readable");
+    assert_eq!(node.reply(first), None);
+    node.pass(Duration::from_secs(7));
+    let stats = node.shards[shard].stats();
+    assert_eq!((stats.memory_bytes, stats.waiting_fetches), (0, 0));
+}
+
+#[test]
+fn small_reads_from_disk_do_not_overtake_a_large_one_that_waits() {
+    let (mut node, partition) = with_old_records(6 << 20);
+    let large = [0, 1].map(|offset| node.send(fetch(partition, offset, 0, None)));
+    node.pump();
+    let mut request = fetch(partition, 2, 0, None);
+    if let Request::Fetch(fetch) = &mut request {
+        fetch.bytes_max = 1;
+    }
+    let small = node.send(request);
+    node.pump();
+    assert_eq!(reads_asked(&node), 1, "there would be memory for the small one");
+    node.disk_waits = false;
+    for key in [large[0], large[1], small] {
+        fetched(node.reply(key).expect("answered")).expect("readable");
+    }
+}
+
+#[test]
+fn reads_of_one_partition_are_bounded_and_so_are_deletes() {
+    let (mut node, partition) = with_old_records(64 << 20);
+    let place = Place::Timestamp(TimestampMs(1000));
+    let find = || Request::FindOffset(FindOffset { partition, place });
+    let keys: Vec<u64> = (0..READS_PER_PARTITION_MAX).map(|_| node.send(find())).collect();
+    node.pump();
+    assert!(node.replies.is_empty());
+    assert_eq!(node.ask(find()), Response::FindOffset(Err(FetchError::Overloaded)));
+    node.disk_waits = false;
+    for key in keys {
+        assert!(matches!(node.reply(key), Some(Response::FindOffset(Ok(_)))));
+    }
+    node.disk_waits = true;
+    let delete = || Request::DeleteRecords(DeleteRecords { partition, before: Offset(1) });
+    let keys: Vec<u64> = (0..DELETES_WAITING_MAX).map(|_| node.send(delete())).collect();
+    node.pump();
+    assert!(node.replies.is_empty());
+    assert_eq!(node.ask(delete()), Response::DeleteRecords(Err(DeleteRecordsError::NotLeader)));
+    node.disk_waits = false;
+    for key in keys {
+        assert_eq!(node.reply(key), Some(Response::DeleteRecords(Ok(Offset(1)))));
+    }
+}
+
+/// Metadata restored from an old copy beside newer logs: the log is readable and stays as it is.
+#[test]
+fn log_from_a_later_start_is_neither_written_nor_shortened() {
+    let (mut node, partition) = with_topic();
+    node.produce(partition, &["1"]).expect("stored");
+    let old = node.disk.clone();
+    let mut node = node.restart(&Settings::default()).restart(&Settings::default());
+    node.produce(partition, &["3"]).expect("stored");
+    let mut disk = node.disk;
+    disk.restore(LogId(0), &old);
+    disk.incarnation = old.incarnation;
+    let mut node = Node::start(disk, &Settings::default());
+    assert_eq!(node.events_named("log_from_later_start"), 1);
+    assert_eq!(node.values(partition), ["1", "3"]);
+    let error = node.produce(partition, &["x"]).expect_err("refused");
+    assert!(matches!(error, engine_api::ProduceError::StorageFailed { .. }), "{error}");
+    let error = delete_before(&mut node, partition, 1).expect_err("refused");
+    assert!(matches!(error, DeleteRecordsError::StorageFailed { .. }), "{error}");
+}
+
+/// The write of a deleted topic's partition failed: the partition went, and stayed listed as troubled.
+#[test]
+fn partition_that_fails_while_it_is_removed_is_not_listed_as_troubled() {
+    let (mut node, partition) = with_topic();
+    node.produce(partition, &["0"]).expect("stored");
+    let log = node.describe("a").partitions[0].log;
+    node.disk_waits = true;
+    node.send(produce(partition, Acks::All, &["1"], None));
+    node.pump();
+    node.send(Request::DeleteTopic(engine_api::DeleteTopic { name: "a".into() }));
+    node.pump();
+    let (slow, fast): (Vec<_>, Vec<_>) = node.disk_queue.drain(..).partition(|(_, of, ..)| *of == log);
+    node.disk_queue.extend(fast);
+    node.run_disk();
+    node.pump();
+    node.disk.broken.insert(log);
+    node.disk_queue.extend(slow);
+    node.disk_waits = false;
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.events_named("log_failed"), 1);
+    assert!(!node.disk.has(log));
+    for core in 0..2 {
+        assert!(describe_cluster_on(&mut node, core).troubled.is_empty(), "core {core}");
+    }
+}
+
+#[test]
+fn troubles_are_told_once_a_tick_however_many_logs_fail() {
+    let mut node = Node::start(Disk::default(), &Settings { cores: 2, ..Settings::default() });
+    let logs: Vec<LogId> = node.create("a", 50, &[]).partitions.iter().map(|p| p.log).collect();
+    node.disk_waits = true;
+    for index in 0..50 {
+        let partition = node.partition("a", index);
+        node.send(produce(partition, Acks::All, &["x"], None));
+    }
+    node.pump();
+    node.disk.broken.extend(logs);
+    node.keeps_trace = true;
+    for op in std::mem::take(&mut node.disk_queue) {
+        let rest = std::mem::replace(&mut node.disk_queue, [op].into());
+        node.run_disk();
+        node.disk_queue.extend(rest);
+        node.pump();
+    }
+    node.disk_waits = false;
+    node.pump();
+    assert_eq!(node.events_named("log_failed"), 50);
+    let told = |node: &Node| node.trace.iter().filter(|what| what.contains("Publish")).count();
+    assert_eq!(told(&node), 2, "the first of each core");
+    node.pass(TICK);
+    assert_eq!(told(&node), 4);
+    for core in 0..2 {
+        assert_eq!(describe_cluster_on(&mut node, core).troubled.len(), 50, "core {core}");
     }
 }

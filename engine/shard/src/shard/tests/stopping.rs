@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use engine_api::{Acks, FetchError, ProduceError, Response, TopicError};
 use storage_frame::LogId;
+use storage_log::DiskOp;
 
 use super::disk::Disk;
 use super::node::{Node, Settings, create, fetch, fetched, produce, produced, producer};
@@ -147,4 +148,35 @@ fn clean_markers_that_fail_do_not_keep_a_stop_from_ending() {
     node.disk.unmarked.clear();
     let mut node = Node::start(node.disk, &Settings::default());
     assert_eq!(node.values(partition), ["0"]);
+}
+
+/// The stop came while the start was being written: the sweep that began afterwards had not heard of it, and the
+/// stop waited for every removal.
+#[test]
+fn stop_while_the_start_is_written_sweeps_nothing_and_the_next_start_everything() {
+    let settings = Settings { cores: 1, ..Settings::default() };
+    let mut node = Node::start(Disk::default(), &settings);
+    let logs: Vec<LogId> = node.create("a", 20, &[]).partitions.iter().map(|p| p.log).collect();
+    for index in 0..20 {
+        let partition = node.partition("a", index);
+        node.produce(partition, &["x"]).expect("stored");
+    }
+    node.disk.stuck.extend(&logs);
+    node.delete("a");
+    node.disk.stuck.clear();
+    let mut node = Node::new(node.disk, &settings);
+    node.disk_waits = true;
+    let writes = |node: &Node| node.disk_queue.iter().any(|(.., op)| matches!(op, DiskOp::Write { .. }));
+    node.pump();
+    while !writes(&node) {
+        assert!(node.run_disk(), "the start is written");
+        node.pump();
+    }
+    node.input(Input::Stop);
+    node.disk_waits = false;
+    node.pass(Duration::from_millis(50));
+    assert_eq!(node.stopped, [true]);
+    assert!(logs.iter().all(|log| node.disk.has(*log)), "removing them can wait");
+    let node = Node::start(node.disk, &settings);
+    assert!(logs.iter().all(|log| !node.disk.has(*log)));
 }
