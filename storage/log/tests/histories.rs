@@ -257,6 +257,8 @@ impl Story {
         let state = recovered.app_state.map(|state| u64::from_le_bytes(state[..].try_into().unwrap()));
         if let Some(state) = state {
             assert!(self.app_states[&recovered.app_state_end.0].contains(&state));
+            let follows = recovered.headers.first().map_or(end, |header| header.base_offset);
+            assert_eq!(follows, recovered.app_state_end, "nothing is missing between state and headers");
         }
         let headers = found.iter().map(|f| *f.header()).filter(|h| h.base_offset >= recovered.app_state_end);
         let told = recovered.headers.iter().filter(|h| h.end_offset() > start);
