@@ -296,7 +296,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(still_there(entry.metadata()).unwrap().is_none());
 
-        let (place, stop) = (path.clone(), std::sync::atomic::AtomicBool::new(false));
+        let (place, stop) = (path, std::sync::atomic::AtomicBool::new(false));
         std::thread::scope(|scope| {
             let remover = scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
