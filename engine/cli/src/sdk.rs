@@ -13,26 +13,10 @@ use crate::failure::{Exit, Failure};
 
 /// For one address to answer, however patient the command is otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection and its endpoint are two tasks that wake each other.
-const CLOSING_TURNS: usize = 8;
 
 /// Connects as the global options say.
 pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
     Ok(Client::connect(config(global)?).await?)
-}
-
-/// Closes `client` and gives its tasks the turns they need to tell the broker, which would otherwise keep the
-/// connections until they are silent for too long.
-pub(crate) async fn close(client: Client) {
-    client.close();
-    drop(client);
-    let turns = async {
-        for _ in 0..CLOSING_TURNS {
-            tokio::task::yield_now().await;
-        }
-    };
-    // Behind the tasks that were woken, on the thread they run on.
-    let _ = tokio::spawn(turns).await;
 }
 
 /// Runs `work` with a client and closes it, however `work` ends.
@@ -42,7 +26,8 @@ pub(crate) async fn with_client(
 ) -> Result<(), Failure> {
     let client = connect(global).await?;
     let outcome = work(&client).await;
-    close(client).await;
+    // A broker that is not told would keep the connections until they are silent for too long.
+    client.close().await;
     outcome
 }
 

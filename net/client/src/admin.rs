@@ -13,7 +13,7 @@ use storage_frame::Offset;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::rpc::{RequestError, ask, unexpected};
-use crate::shared::{PURPOSE_SHARED, Shared, is_passing, topics_of};
+use crate::shared::{PURPOSE_REQUESTS, Shared, is_passing, topics_of};
 use crate::state::backoff::Backoff;
 
 /// Asks brokers for things other than records. Clones share everything.
@@ -142,7 +142,7 @@ impl Admin {
         let request = |partition| Request::FindOffset(FindOffset { partition, place });
         let answer_of =
             |response| if let Response::FindOffset(result) = response { Some(result) } else { None };
-        ask_leader(&self.shared, topic, partition, PURPOSE_SHARED, request, answer_of, passes_fetch).await
+        ask_leader(&self.shared, topic, partition, PURPOSE_REQUESTS, request, answer_of, passes_fetch).await
     }
 
     /// Makes every record below `before` unreadable; the space is freed as whole segments fall behind. Returns
@@ -162,7 +162,7 @@ impl Admin {
         let request = |partition| Request::DeleteRecords(DeleteRecords { partition, before });
         let answer_of =
             |response| if let Response::DeleteRecords(result) = response { Some(result) } else { None };
-        ask_leader(&self.shared, topic, partition, PURPOSE_SHARED, request, answer_of, passes_delete).await
+        ask_leader(&self.shared, topic, partition, PURPOSE_REQUESTS, request, answer_of, passes_delete).await
     }
 }
 

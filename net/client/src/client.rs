@@ -1,6 +1,9 @@
 //! The client: one per cluster and process is enough.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -29,9 +32,12 @@ struct Guard(Arc<Shared>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.close();
+        drop(self.0.close());
     }
 }
+
+/// For a closed connection to be forgotten: three probe timeouts of QUIC, well below this on any sane network.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
 impl Client {
     /// Connects to the first of `config.servers` that answers, each given `config.connect_timeout` for every
@@ -74,8 +80,20 @@ impl Client {
         Reader::open(Arc::clone(&self.shared), config).await
     }
 
-    /// Ends everything, as dropping the last clone does.
-    pub fn close(&self) {
-        self.shared.close();
+    /// Ends everything, as dropping the last clone does, and waits until the brokers have been told, for at most
+    /// half a second. A process that ends sooner leaves its connections to the brokers' idle timeout.
+    ///
+    /// # Cancel safety
+    /// Everything has ended once the future was polled; dropping it ends the waiting.
+    pub async fn close(&self) {
+        let links = self.shared.close();
+        let told = async {
+            for link in links {
+                // All of them are closed by now: the slowest is waited for.
+                link.until_gone().await;
+            }
+        };
+        // A broker that is away cannot be told.
+        let _ = timeout(GOODBYE_MAX, told).await;
     }
 }

@@ -70,12 +70,32 @@ fn list(attempts: &[ConnectError]) -> String {
     attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// A connection and the socket it lives on.
-#[derive(Debug, Clone)]
+/// A connection and the socket it lives on. Dropping it closes the connection, whoever else has a handle.
+#[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
     /// Alive as long as the connection is used.
-    _endpoint: quinn::Endpoint,
+    endpoint: quinn::Endpoint,
+}
+
+impl Link {
+    /// Once is enough; later ones are not heard.
+    pub(crate) fn close(&self) {
+        let done = VarInt::from_u32(u32::from(net_wire::Code::Done.number()));
+        self.connection.close(done, b"client closed");
+    }
+
+    /// Closes it and waits until the broker has been told, several times if it does not answer.
+    pub(crate) async fn until_gone(self) {
+        self.close();
+        self.endpoint.wait_idle().await;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// Dials.
@@ -190,7 +210,7 @@ impl Dialer {
             }
         };
         tokio::spawn(watch(connection.clone(), remote));
-        Ok(Link { connection, _endpoint: endpoint })
+        Ok(Link { connection, endpoint })
     }
 
     fn endpoint(&self, remote: SocketAddr) -> io::Result<quinn::Endpoint> {

@@ -1,6 +1,6 @@
 //! What everything made by one client shares: connections, topics' metadata, the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use ahash::AHashMap;
 use engine_api::{
     CoreId, DescribeTopics, NodeId, PartitionId, Request, Response, TopicDescription, TopicError, TopicId,
 };
-use quinn::VarInt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -20,19 +19,51 @@ use crate::state::backoff::Backoff;
 /// Connections that must not hold each other up are kept apart: a reader that is not drained fills its
 /// connection's window.
 pub(crate) type Purpose = u64;
-/// Requests and producers.
-pub(crate) const PURPOSE_SHARED: Purpose = 0;
+/// Requests, each on a stream that ends with its answer.
+pub(crate) const PURPOSE_REQUESTS: Purpose = 0;
+/// Produce streams, which stay.
+const PURPOSE_PRODUCE: Purpose = 1;
+/// Of readers, counted up from here.
+const PURPOSE_FIRST_READER: Purpose = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct LinkKey {
     address: String,
     core: u8,
     purpose: Purpose,
-    /// Of partitions, [`GROUP_PARTITIONS`] each: a broker takes about a thousand streams per connection.
+    /// Of streams that stay, [`GROUP_STREAMS`] at most.
     group: u32,
 }
 
-const GROUP_PARTITIONS: u32 = 512;
+/// A broker takes 1024 streams per connection; those that were given up count until it has noticed.
+const GROUP_STREAMS: u32 = 512;
+
+#[derive(Debug)]
+struct Links {
+    slots: BTreeMap<LinkKey, LinkSlot>,
+    /// Those that are made connections for.
+    purposes: BTreeSet<Purpose>,
+    /// Produce streams, by the connection they are on.
+    leases: BTreeMap<LinkKey, u32>,
+}
+
+/// Room for one produce stream on a connection, until dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    shared: Arc<Shared>,
+    key: LinkKey,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut links = lock(&self.shared.links);
+        let count = links.leases.get_mut(&self.key).expect("counted when it was made");
+        *count -= 1;
+        if *count == 0 {
+            links.leases.remove(&self.key);
+        }
+    }
+}
 
 /// The lock is held while dialling, so that many who need a connection make one.
 type LinkSlot = Arc<tokio::sync::Mutex<SlotState>>;
@@ -58,7 +89,7 @@ pub(crate) struct TopicInfo {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     dialer: Dialer,
-    links: Mutex<BTreeMap<LinkKey, LinkSlot>>,
+    links: Mutex<Links>,
     topics: Mutex<AHashMap<Arc<str>, Arc<TopicInfo>>>,
     /// Addresses of the nodes; asked again when a leader is on a node that is not in it.
     nodes: Mutex<BTreeMap<NodeId, String>>,
@@ -89,18 +120,23 @@ impl Shared {
             match dialer.dial(server, core).await {
                 Ok(link) => {
                     let bootstrap = server.clone();
-                    let key = LinkKey { address: bootstrap.clone(), core, purpose: PURPOSE_SHARED, group: 0 };
+                    let key =
+                        LinkKey { address: bootstrap.clone(), core, purpose: PURPOSE_REQUESTS, group: 0 };
                     let slot = SlotState { link: Some(link), failed: None };
                     let slot = Arc::new(tokio::sync::Mutex::new(slot));
                     return Ok(Self {
                         config,
                         dialer,
-                        links: Mutex::new(BTreeMap::from([(key, slot)])),
+                        links: Mutex::new(Links {
+                            slots: BTreeMap::from([(key, slot)]),
+                            purposes: BTreeSet::from([PURPOSE_REQUESTS, PURPOSE_PRODUCE]),
+                            leases: BTreeMap::new(),
+                        }),
                         topics: Mutex::default(),
                         nodes: Mutex::default(),
                         refresh: tokio::sync::Mutex::default(),
                         bootstrap,
-                        next_purpose: 1.into(),
+                        next_purpose: PURPOSE_FIRST_READER.into(),
                         closed: watch::Sender::new(false),
                     });
                 }
@@ -119,26 +155,32 @@ impl Shared {
     }
 
     pub(crate) fn new_purpose(&self) -> Purpose {
-        self.next_purpose.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        let purpose = self.next_purpose.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        lock(&self.links).purposes.insert(purpose);
+        purpose
     }
 
-    /// Lets go of the connections made for `purpose`.
+    /// Lets go of the connections made for `purpose`; no more are made.
     pub(crate) fn end_purpose(&self, purpose: Purpose) {
-        let mut ended = Vec::new();
-        lock(&self.links).retain(|key, slot| {
-            let keep = key.purpose != purpose;
-            if !keep {
-                ended.push(Arc::clone(slot));
-            }
-            keep
-        });
-        ended.iter().for_each(close_slot);
+        let mut links = lock(&self.links);
+        links.purposes.remove(&purpose);
+        let slots = std::mem::take(&mut links.slots);
+        let (ended, kept): (BTreeMap<_, _>, _) =
+            slots.into_iter().partition(|(key, _)| key.purpose == purpose);
+        links.slots = kept;
+        drop(links);
+        ended.values().for_each(|slot| drop(take_link(slot)));
     }
 
-    pub(crate) fn close(&self) {
+    /// Ends everything. Returns the connections that were closed.
+    pub(crate) fn close(&self) -> Vec<Link> {
         self.closed.send_replace(true);
-        let ended: Vec<_> = std::mem::take(&mut *lock(&self.links)).into_values().collect();
-        ended.iter().for_each(close_slot);
+        let ended = {
+            let mut links = lock(&self.links);
+            links.purposes.clear();
+            std::mem::take(&mut links.slots)
+        };
+        ended.values().filter_map(take_link).inspect(Link::close).collect()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -164,12 +206,13 @@ impl Shared {
         group: u32,
     ) -> Result<quinn::Connection, ConnectError> {
         let core = self.config.force_core.unwrap_or(core);
-        if self.is_closed() {
-            return Err(ConnectError::Closed);
-        }
         let slot = {
+            let mut links = lock(&self.links);
+            if !links.purposes.contains(&purpose) {
+                return Err(ConnectError::Closed);
+            }
             let key = LinkKey { address: address.into(), core, purpose, group };
-            Arc::clone(lock(&self.links).entry(key).or_default())
+            Arc::clone(links.slots.entry(key).or_default())
         };
         let waiting_since = Instant::now();
         let mut slot = slot.lock().await;
@@ -189,13 +232,13 @@ impl Shared {
         };
         match dialled {
             Ok(link) => {
+                // While it was dialled nobody could take it out of the slot; dropped, it is closed.
+                if !lock(&self.links).purposes.contains(&purpose) {
+                    return Err(ConnectError::Closed);
+                }
                 let connection = link.connection.clone();
                 slot.link = Some(link);
                 slot.failed = None;
-                if self.is_closed() {
-                    close_link(&mut slot.link);
-                    return Err(ConnectError::Closed);
-                }
                 Ok(connection)
             }
             Err(error) => {
@@ -207,13 +250,13 @@ impl Shared {
 
     /// For requests that any broker answers.
     pub(crate) async fn any_link(&self) -> Result<quinn::Connection, ConnectError> {
-        let known = match self.link(&self.bootstrap, 0, PURPOSE_SHARED, 0).await {
+        let known = match self.link(&self.bootstrap, 0, PURPOSE_REQUESTS, 0).await {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
         let mut attempts = vec![known];
         for server in self.config.servers.iter().filter(|server| **server != self.bootstrap) {
-            match self.link(server, 0, PURPOSE_SHARED, 0).await {
+            match self.link(server, 0, PURPOSE_REQUESTS, 0).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => attempts.push(error),
             }
@@ -221,21 +264,54 @@ impl Shared {
         Err(if attempts.len() == 1 { attempts.remove(0) } else { ConnectError::All { attempts } })
     }
 
-    /// To the core that owns the partition.
+    /// To the core that owns the partition, for requests and readers.
     pub(crate) async fn leader_link(
         &self,
         topic: &TopicInfo,
         partition: u32,
         purpose: Purpose,
     ) -> Result<quinn::Connection, ConnectError> {
+        let (address, core) = self.leader(topic, partition).await?;
+        // Each reader has a purpose and one stream per partition of its one topic.
+        let group = if purpose == PURPOSE_REQUESTS { 0 } else { partition / GROUP_STREAMS };
+        self.link(&address, core, purpose, group).await
+    }
+
+    /// To the core that owns the partition, with room for one produce stream. Producers and topics share
+    /// connections.
+    pub(crate) async fn produce_link(
+        self: &Arc<Self>,
+        topic: &TopicInfo,
+        partition: u32,
+    ) -> Result<(quinn::Connection, Lease), ConnectError> {
+        let (address, core) = self.leader(topic, partition).await?;
+        let lease = self.lease(&address, core);
+        let connection = self.link(&address, core, PURPOSE_PRODUCE, lease.key.group).await?;
+        Ok((connection, lease))
+    }
+
+    /// On the first connection that has room.
+    fn lease(self: &Arc<Self>, address: &str, core: u8) -> Lease {
+        let core = self.config.force_core.unwrap_or(core);
+        let mut key = LinkKey { address: address.into(), core, purpose: PURPOSE_PRODUCE, group: 0 };
+        let mut links = lock(&self.links);
+        while links.leases.get(&key).is_some_and(|count| *count >= GROUP_STREAMS) {
+            key.group += 1;
+        }
+        *links.leases.entry(key.clone()).or_insert(0) += 1;
+        drop(links);
+        Lease { shared: Arc::clone(self), key }
+    }
+
+    /// Address and core of the partition's leader.
+    async fn leader(&self, topic: &TopicInfo, partition: u32) -> Result<(String, u8), ConnectError> {
         let Some(&(node, core)) = topic.leaders.get(partition as usize) else {
             return Err(ConnectError::Failed {
                 address: self.bootstrap.clone(),
                 why: format!("partition {partition} has no leader"),
             });
         };
-        let address = self.node_address(node).await;
-        self.link(&address, core.0, purpose, partition / GROUP_PARTITIONS).await
+        Ok((self.node_address(node).await, core.0))
     }
 
     async fn node_address(&self, node: NodeId) -> String {
@@ -381,18 +457,9 @@ fn info_of(topic: &TopicDescription, asked_at: Instant) -> TopicInfo {
     }
 }
 
-fn close_slot(slot: &LinkSlot) {
-    // Somebody who is dialling sees that the client is closed, or is a reader's task that is ending.
-    if let Ok(mut slot) = slot.try_lock() {
-        close_link(&mut slot.link);
-    }
-}
-
-fn close_link(link: &mut Option<Link>) {
-    if let Some(link) = link.take() {
-        let done = VarInt::from_u32(u32::from(net_wire::Code::Done.number()));
-        link.connection.close(done, b"client closed");
-    }
+fn take_link(slot: &LinkSlot) -> Option<Link> {
+    // Somebody who is dialling sees that the purpose has ended.
+    slot.try_lock().ok()?.link.take()
 }
 
 /// How long a refresh for an error may find a cached answer good enough: none of it, but for the errors of many

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Core;
 use crate::rpc::{Messages, RequestError, StreamError, unexpected};
-use crate::shared::{PURPOSE_SHARED, REFRESH_SPAN};
+use crate::shared::{Lease, REFRESH_SPAN};
 use crate::state::batch::Sending;
 use crate::state::lane::{AfterAnswer, Link, Step};
 use crate::state::outcome::{DeliveryError, Trouble};
@@ -27,6 +27,8 @@ struct Stream {
     /// The front of `outbox` that is written already.
     written_count: usize,
     correlation: u64,
+    /// Dropped after the stream is reset.
+    _lease: Lease,
 }
 
 impl Drop for Stream {
@@ -316,15 +318,20 @@ async fn connect(core: Arc<Core>, lane: usize, newer_than: Option<Instant>) -> D
         if partition >= info.partitions_count() {
             return Err(NoStream::Gone);
         }
-        let link = core.shared.leader_link(&info, partition, PURPOSE_SHARED).await;
-        let connection = link.map_err(|error| unreachable(error.to_string()))?;
-        let (send, recv) = connection.open_bi().await.map_err(|error| unreachable(error.to_string()))?;
+        let link = core.shared.produce_link(&info, partition).await;
+        let (connection, lease) = link.map_err(|error| unreachable(error.to_string()))?;
+        let after = core.shared.config.connect_timeout;
+        let opened = timeout(after, connection.open_bi()).await;
+        let opened =
+            opened.map_err(|_| unreachable(format!("the broker allows no other stream for {after:?}")))?;
+        let (send, recv) = opened.map_err(|error| unreachable(error.to_string()))?;
         Ok(Box::new(Stream {
             send,
             answers: Messages::new(recv),
             outbox: vec![encode::open_produce(&info.partition(partition))],
             written_count: 0,
             correlation: 0,
+            _lease: lease,
         }))
     };
     Done::Connected(connecting.await)

@@ -128,6 +128,32 @@ async fn lost_connection_is_found_again_by_the_next_request() {
 }
 
 #[tokio::test]
+async fn closing_the_client_tells_the_broker_before_it_returns() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    producer.send(millstream_client::Record::new(TOPIC, b"x")).await.unwrap().await.unwrap();
+    let connections = broker.state().connections.clone();
+    assert_eq!(connections.len(), 2);
+    client.close().await;
+    for connection in connections {
+        let why = connection.close_reason().expect("the broker was told");
+        assert!(matches!(why, quinn::ConnectionError::ApplicationClosed(_)), "{why}");
+    }
+    client.close().await;
+}
+
+#[tokio::test]
+async fn closing_the_client_does_not_wait_long_for_a_broker_that_is_away() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    broker.stop().await;
+    let begun = Instant::now();
+    client.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
 async fn dropping_the_client_ends_what_it_made() {
     let broker = Broker::start(1);
     let client = broker.client().await;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use millstream_client::{
-    Acks, Compression, Delivery, DeliveryError, ProduceError, Producer, ProducerConfig, Record, SendError,
+    Acks, Client, Compression, Delivery, DeliveryError, ProduceError, Producer, ProducerConfig, Record,
+    SendError,
 };
 
 use crate::support::{Broker, Fault, Log, TOPIC};
@@ -234,6 +235,34 @@ async fn without_acks_close_waits_until_everything_has_arrived() {
     .await
     .unwrap();
     assert_numbers(&broker, 5_000);
+}
+
+/// Lanes of all producers and topics shared one connection per 512 partitions, and requests with them: from 1025
+/// on they waited for a stream for ever.
+#[tokio::test]
+async fn more_lanes_than_a_connection_has_streams_starve_neither_each_other_nor_requests() {
+    let partitions_count = 500;
+    let broker = Broker::start(partitions_count);
+    let mut client_config = broker.config();
+    // One core: all of it would be on one connection.
+    client_config.force_core = Some(0);
+    let client = Client::connect(client_config).await.unwrap();
+    let mut producers = Vec::new();
+    for _ in 0..3 {
+        let producer = client.producer(config(|c| c.delivery_timeout = Duration::from_secs(8))).unwrap();
+        let mut deliveries = Vec::new();
+        for partition in 0..partitions_count {
+            let record = Record::new(TOPIC, b"x").partition(partition);
+            deliveries.push(producer.send(record).await.unwrap());
+        }
+        for delivery in deliveries {
+            delivery.await.unwrap();
+        }
+        producers.push(producer);
+    }
+    client.admin().list_topics().await.unwrap();
+    // Requests, and three times 500 streams of at most 512 a connection.
+    assert_eq!(broker.state().connections.len(), 4);
 }
 
 #[tokio::test]

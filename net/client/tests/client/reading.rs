@@ -162,6 +162,38 @@ async fn reader_that_is_not_drained_takes_bounded_memory_and_holds_up_nobody() {
     }
 }
 
+/// A task that watched the connection held it open when the reader was dropped while it dialled.
+#[tokio::test]
+async fn reader_dropped_at_any_moment_leaves_no_connection_behind() {
+    let broker = Broker::start(2);
+    let client = broker.client().await;
+    let config = || ReaderConfig::new(TOPIC).from(Start::Beginning);
+    for turns_count in (0..60).map(|n| n * n / 20) {
+        let opening = async {
+            let mut reader = client.reader(config()).await.unwrap();
+            reader.next().await.unwrap();
+        };
+        let turns = async {
+            for _ in 0..turns_count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = opening => {}
+            () = turns => {}
+        }
+    }
+    // One that is opened, so that connections were made.
+    drop(client.reader(config()).await.unwrap());
+    let connections = broker.state().connections.clone();
+    assert!(connections.len() > 2);
+    // The first is the client's own.
+    for connection in &connections[1..] {
+        tokio::time::timeout(Duration::from_secs(5), connection.closed()).await.expect("closed");
+    }
+    assert!(connections[0].close_reason().is_none());
+}
+
 #[tokio::test]
 async fn unknown_topics_and_partitions_are_errors_of_their_own() {
     let broker = Broker::start(2);

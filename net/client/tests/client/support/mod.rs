@@ -22,6 +22,8 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 pub(crate) const TOPIC: &str = "orders";
+/// As the real one has it.
+const STREAMS_MAX: u32 = 1024;
 
 /// What to do to the next produce requests instead of the right thing.
 #[derive(Debug, Clone)]
@@ -173,7 +175,10 @@ impl Broker {
             .with_single_cert(vec![identity.cert.clone()], key)
             .unwrap();
         tls.alpn_protocols = vec![alpn.to_vec()];
-        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        let mut transport = quinn::TransportConfig::default();
+        transport.max_concurrent_bidi_streams(STREAMS_MAX.into());
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::server(config, address).unwrap();
         let address = endpoint.local_addr().unwrap();
         let changed = Arc::new(Notify::new());
