@@ -3,7 +3,7 @@
 //! Output is gathered while records keep coming and flushed as soon as there are none, so that a pipe is fast
 //! and a person sees each record at once.
 
-use millstream_client::{ReadBatch, ReadError, ReadRecord, Reader, ReaderConfig, Start, TimestampMs};
+use millstream_client::{Client, ReadBatch, ReadError, ReadRecord, Reader, ReaderConfig, Start, TimestampMs};
 use storage_frame::Offset;
 
 use crate::args::{ConsumeArgs, Global, OutputArg};
@@ -19,7 +19,8 @@ pub(crate) async fn run(global: &Global, args: ConsumeArgs) -> Result<(), Failur
         let mut out = Output::stdout();
         let printing = async {
             let mut reader = client.reader(config(global, &args)).await?;
-            print_all(&mut reader, &args, &mut out).await
+            print_all(&mut reader, &args, &mut out).await?;
+            if args.exit_at_end { check_ends(client, &args).await } else { Ok(()) }
         };
         let printed = tokio::select! {
             printed = printing => printed,
@@ -47,6 +48,23 @@ fn start(args: &ConsumeArgs) -> Start {
         (false, Some(offset), _) => Start::Offset(Offset(offset)),
         (false, None, Some(timestamp)) => Start::Timestamp(TimestampMs(timestamp)),
         (false, None, None) => Start::End,
+    }
+}
+
+/// The readable end of a damaged partition is not its end: what follows was acknowledged once.
+async fn check_ends(client: &Client, args: &ConsumeArgs) -> Result<(), Failure> {
+    let cluster = client.admin().describe_cluster().await?;
+    let is_asked = |index| args.partition.is_none_or(|partition| partition == index);
+    match cluster.troubled.iter().find(|troubled| troubled.topic == args.topic && is_asked(troubled.index)) {
+        None => Ok(()),
+        Some(troubled) => Err(Failure::new(
+            Exit::Partial,
+            format_args!(
+                "partition {} is readable up to offset {} only: {}",
+                troubled.index, troubled.end, troubled.why
+            ),
+        )
+        .with_hint("millstream log verify DIR tells what is damaged")),
     }
 }
 
