@@ -28,8 +28,9 @@ mod drive;
 pub struct ProducerConfig {
     /// How safe records are when their deliveries resolve. Default [`Acks::All`].
     pub acks: Acks,
-    /// Retries store nothing twice: batches carry a producer id and sequence numbers. Default true; without
-    /// effect for [`Acks::None`], which is never retried after it was written.
+    /// Retries store nothing twice and keep the order: batches carry a producer id and sequence numbers. Default
+    /// true; without effect for [`Acks::None`], which is never retried after it was written. When false, a retry
+    /// may store a batch twice, and before or behind others that were on the way with it.
     pub idempotent: bool,
     /// Default [`Compression::None`].
     pub compression: Compression,
@@ -42,7 +43,8 @@ pub struct ProducerConfig {
     /// Bytes of all records taken and not answered yet; `send` waits when they are used up. Default 32 MiB, at
     /// least `batch_bytes`. Sealing takes about one more batch per partition.
     pub memory_bytes: usize,
-    /// Batches of one partition on the way at once, 1 to 5. Default 5. Order is kept whatever it is.
+    /// Batches of one partition on the way at once, 1 to 5. Default 5. Order is kept whatever it is with
+    /// [`idempotent`](Self::idempotent); without, only when it is 1, and a batch may still be stored twice.
     pub in_flight_per_partition: usize,
     /// From a record's batch being opened to its delivery's resolution, through all retries; also how long `send`
     /// waits for memory. 1 ms to a day, default 120 s.
@@ -127,7 +129,9 @@ pub enum FlushError {
 /// Sends records to any number of topics. Clones share everything; dropping the last one drops what is not
 /// acknowledged yet ([`DeliveryError::Closed`](crate::DeliveryError::Closed)): [`close`](Self::close) first.
 ///
-/// Records of one partition keep the order in which [`send`](Self::send) took them, through every retry.
+/// Records of one partition keep the order in which [`send`](Self::send) took them, through every retry, and none
+/// is stored twice. Both need [`ProducerConfig::idempotent`], the default: without it a retry may store a batch
+/// twice, and order needs [`ProducerConfig::in_flight_per_partition`] of 1.
 #[derive(Debug, Clone)]
 pub struct Producer {
     core: Arc<Core>,
@@ -211,7 +215,8 @@ impl Core {
         let info = self.shared.topic(topic, newer_than).await?;
         let (count, bytes_max) = (info.partitions_count(), info.message_bytes_max);
         let now = self.now();
-        self.with(|state| state.accumulator.set_topic(now, topic, count, bytes_max));
+        let asked_at = info.asked_at.saturating_duration_since(self.started);
+        self.with(|state| state.accumulator.set_topic(now, asked_at, topic, count, bytes_max));
         Ok(())
     }
 
@@ -252,7 +257,8 @@ impl Producer {
     /// as [`ProducerConfig::acks`] asks.
     ///
     /// Waits only while the producer's memory is used up, or for a topic's metadata the first time; no longer
-    /// than [`ProducerConfig::delivery_timeout`]. Records taken for one partition are stored in that order.
+    /// than [`ProducerConfig::delivery_timeout`]. Records taken for one partition are stored in that order, as
+    /// [`Producer`] says.
     ///
     /// # Errors
     /// [`SendError`]: the record was not taken.

@@ -74,6 +74,8 @@ struct Topic {
     message_bytes_max: usize,
     sticky: Sticky,
     loaded_at: Duration,
+    /// When the broker was asked for what is known.
+    asked_at: Duration,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,8 @@ pub(crate) struct Accumulator {
     ledger: Ledger,
     supply: Supply,
     dice: Dice,
-    /// The id every lane begins with.
+    /// The id every partition's first lane begins with. A partition whose lane is made anew must not: its
+    /// sequences of this id are used up.
     first_id: Option<u64>,
     flush_below: u64,
     ending: Ending,
@@ -116,10 +119,12 @@ impl Accumulator {
         }
     }
 
-    /// A topic's metadata, new or changed.
+    /// A topic's metadata, new or changed, as it was asked for at `asked_at`. What is older than what is known is
+    /// not heard.
     pub(crate) fn set_topic(
         &mut self,
         now: Duration,
+        asked_at: Duration,
         name: &str,
         partitions_count: u32,
         message_bytes_max: usize,
@@ -132,8 +137,18 @@ impl Accumulator {
             message_bytes_max,
             sticky: Sticky::new(dice),
             loaded_at: now,
+            asked_at,
         });
-        // Fewer only when it was deleted and made anew in between; the lanes beyond find out by themselves.
+        if asked_at < topic.asked_at {
+            return;
+        }
+        topic.asked_at = asked_at;
+        let lanes_count = topic.lanes.len().min(partitions_count as usize);
+        // Fewer only when it was deleted and made anew in between; what is in the lanes beyond finds that out.
+        for lane in topic.lanes.drain(lanes_count..) {
+            self.first_id = None;
+            lane.into_iter().for_each(|lane| self.lanes[lane].retire());
+        }
         topic.lanes.resize(partitions_count as usize, None);
         topic.loaded_at = now;
         topic.message_bytes_max = message_bytes_max.min(FRAME_BYTES_MAX);
@@ -152,6 +167,7 @@ impl Accumulator {
             |topic: &Topic| topic.lanes.get(partition).copied().flatten().is_some_and(|at| at == lane);
         if self.topics.get(&name).is_some_and(is_current) {
             let topic = self.topics.remove(&name).expect("looked before");
+            self.first_id = None;
             topic.lanes.into_iter().flatten().for_each(|lane| self.lanes[lane].retire());
         }
     }

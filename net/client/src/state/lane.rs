@@ -10,6 +10,9 @@
 //!   leaves a hole: the broker refuses what follows it as out of sequence, which proves that nothing of that is
 //!   stored, so the lane sends it again under a new producer id. For that the broker must know the id: until it
 //!   has stored a batch over the stream, nothing follows the first.
+//! - A batch that every sending of was refused for then (no space, overloaded) is known not to be stored, and at its
+//!   deadline counts as never sent. Without sequences nothing else is known of what had no answer: it may be stored,
+//!   and be stored again by a retry.
 //! - A batch whose deadline passes while its outcome is unknown has its verdict spoken ("timed out"), but stays
 //!   in its place as long as younger batches behind it may still be stored under the same producer id: sending
 //!   them under another one could store them twice. So it may be stored after all, for at most as long again.
@@ -145,6 +148,8 @@ impl Lane {
     /// No more records come; the lane is over once it is empty.
     pub(crate) fn retire(&mut self) {
         self.retired = true;
+        // The partition's next lane may take the id the others share.
+        self.is_fresh = false;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -247,6 +252,10 @@ impl Lane {
             self.retry_at = None;
         }
         if self.in_flight.len() >= self.in_flight_max() {
+            return Step::Wait(self.next_deadline());
+        }
+        // No answer for a whole delivery timeout: what is sent now would only keep the stream alive longer.
+        if self.in_flight.front().is_some_and(|batch| batch.verdict.is_spoken()) {
             return Step::Wait(self.next_deadline());
         }
         if self.queue.is_empty() && self.is_open_ready(now, flush_below) {
@@ -422,12 +431,20 @@ impl Lane {
         })
     }
 
-    /// The front was refused for now; what is behind it on the stream has no answer yet.
+    /// The front was refused for now, so this sending did not store it; what is behind it on the stream has no
+    /// answer yet.
     fn retry_front(&mut self, now: Duration, error: ProduceError, ledger: &mut Ledger) {
-        let was_doubtful = self.in_flight.front().expect("looked before").doubtful;
+        let front = self.in_flight.front().expect("looked before");
+        let (number, was_doubtful) = (front.number, front.doubtful);
         self.on_disconnected(now, Trouble::Refused(error), ledger);
-        if let Some(front) = self.queue.front_mut() {
+        // One that was given up is not put back.
+        if let Some(front) = self.queue.front_mut()
+            && front.number == number
+        {
             front.doubtful = was_doubtful;
+            if !was_doubtful && !front.verdict.is_spoken() {
+                front.verdict.mark_unsent();
+            }
         }
     }
 
@@ -473,7 +490,8 @@ impl Lane {
         AfterAnswer::Abandon
     }
 
-    /// Nothing may be in flight, and nothing in the queue be stored but what was timed out already: that is let go.
+    /// Nothing may be in flight. With sequences nothing in the queue can be stored but what was timed out already;
+    /// without, what was sent stays in doubt. What was timed out is let go.
     fn renew_identity(&mut self, ledger: &mut Ledger) {
         assert!(self.in_flight.is_empty());
         let mut kept = VecDeque::with_capacity(self.queue.len());
@@ -481,9 +499,11 @@ impl Lane {
             if batch.verdict.is_spoken() {
                 ledger.release(batch.charged_bytes);
             } else {
-                batch.sequence = None;
-                batch.doubtful = false;
-                batch.verdict.mark_unsent();
+                if self.settings.idempotent {
+                    batch.sequence = None;
+                    batch.doubtful = false;
+                    batch.verdict.mark_unsent();
+                }
                 kept.push_back(batch);
             }
         }
@@ -523,7 +543,7 @@ impl Lane {
                 (piece_bytes - BATCH_OVERHEAD_BYTES).min(batch.charged_bytes)
             };
             batch.charged_bytes -= charged_bytes;
-            let piece = Batch {
+            let mut piece = Batch {
                 number: batch.number,
                 body: Body::Open(builder),
                 verdict,
@@ -533,6 +553,7 @@ impl Lane {
                 sequence: None,
                 doubtful: false,
             };
+            piece.verdict.mark_unsent();
             if piece_bytes > batch_bytes_max && record_count == 1 {
                 piece.finish(ledger, Err(DeliveryError::Refused(error.clone())));
             } else {
@@ -574,15 +595,24 @@ impl Lane {
         }
         // Deadlines grow along the queue, and what was never sent is behind what was.
         let is_late_unsent = |batch: &Batch| now >= batch.opened_at + after && !batch.is_sent();
+        let mut leaves_hole = false;
         while let Some(index) = self.queue.iter().position(is_late_unsent) {
             let batch = self.queue.remove(index).expect("found");
+            leaves_hole |= batch.sequence.is_some();
             batch.finish(ledger, Err(DeliveryError::NotSent { after, last: last.clone() }));
         }
         if let Some(batch) = self.open.take_if(|batch| now >= batch.opened_at + after) {
             batch.finish(ledger, Err(DeliveryError::NotSent { after, last: last.clone() }));
         }
         let mut sent = self.in_flight.iter().chain(&self.queue).filter(|batch| batch.is_sent()).peekable();
-        if sent.peek().is_none() || sent.any(|batch| !batch.verdict.is_spoken()) {
+        if sent.peek().is_none() {
+            if leaves_hole {
+                // Nothing of this id is on its way: what follows need not be refused first.
+                self.renew_identity(ledger);
+            }
+            return false;
+        }
+        if sent.any(|batch| !batch.verdict.is_spoken()) {
             return false;
         }
         let abandoned = !self.in_flight.is_empty();

@@ -61,8 +61,9 @@ pub enum DeliveryError {
     /// sending unknown.
     #[error("{0}; it had been sent before: outcome unknown")]
     RefusedOnRetry(#[source] ProduceError),
-    /// The deadline passed before the record was ever sent: nothing was stored. Sending it again is safe.
-    #[error("not sent within {after:?}: nothing was stored{}", said(last))]
+    /// The deadline passed before the record was ever sent, or the broker refused it each time for that moment (no
+    /// space, overloaded): nothing was stored. Sending it again is safe.
+    #[error("not taken within {after:?}: nothing was stored{}", said(last))]
     NotSent { after: Duration, last: Option<Trouble> },
     /// The deadline passed after the record was sent: outcome unknown. It may still be stored later.
     /// Sending it again may store it twice.

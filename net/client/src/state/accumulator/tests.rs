@@ -142,7 +142,7 @@ struct World {
 impl World {
     fn new(seed: u64, idempotent: bool) -> Self {
         let mut accumulator = Accumulator::new(settings(idempotent));
-        accumulator.set_topic(Duration::ZERO, "t", PARTITIONS, 1 << 20);
+        accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", PARTITIONS, 1 << 20);
         Self {
             accumulator,
             idempotent,
@@ -422,7 +422,7 @@ struct One {
 impl One {
     fn new(settings: AccumulatorSettings) -> Self {
         let mut accumulator = Accumulator::new(settings);
-        accumulator.set_topic(Duration::ZERO, "t", 1, 1 << 20);
+        accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 1, 1 << 20);
         Self { accumulator }
     }
 
@@ -464,8 +464,18 @@ impl One {
     }
 
     fn answer(&mut self, answer: Result<Produced, ProduceError>) -> AfterAnswer {
+        self.answer_at(0, answer)
+    }
+
+    fn answer_at(&mut self, now_ms: u64, answer: Result<Produced, ProduceError>) -> AfterAnswer {
         let (lane, ledger) = self.accumulator.lane(0);
-        lane.on_answer(Duration::ZERO, answer, ledger).expect("asked for")
+        lane.on_answer(Duration::from_millis(now_ms), answer, ledger).expect("asked for")
+    }
+
+    fn lose(&mut self, now_ms: u64) {
+        let (lane, ledger) = self.accumulator.lane(0);
+        let trouble = Trouble::Disconnected("fault".into());
+        lane.on_disconnected(Duration::from_millis(now_ms), trouble, ledger);
     }
 }
 
@@ -563,6 +573,141 @@ fn record_never_sent_says_so_at_its_deadline_and_one_sent_says_unknown() {
 }
 
 #[test]
+fn batch_refused_every_time_says_not_stored_at_its_deadline() {
+    let mut one = One::proven(settings(true));
+    let refused = one.append(0, b"a");
+    for now_ms in [0, 1_000, 2_000] {
+        let sequence = one.step(now_ms).unwrap().header().producer.unwrap().base_sequence;
+        assert_eq!(sequence, 1);
+        one.answer_at(now_ms, Err(ProduceError::NoSpace));
+    }
+    assert!(one.step(5_000).is_err());
+    let Some(Err(DeliveryError::NotSent { last, .. })) = refused.peek() else { panic!("{refused:?}") };
+    assert_eq!(last, Some(Trouble::Refused(ProduceError::NoSpace)));
+    // Its sequence is a hole, so the next begins anew.
+    one.put(5_000, b"b");
+    let next = one.step(5_000).unwrap().header().producer.unwrap();
+    assert_eq!((next.base_sequence, one.accumulator.identities_count()), (0, 1));
+}
+
+#[test]
+fn batch_refused_once_and_lost_once_says_unknown_at_its_deadline() {
+    let mut one = One::proven(settings(true));
+    let lost = one.append(0, b"a");
+    one.step(0).unwrap();
+    one.answer_at(0, Err(ProduceError::NoSpace));
+    one.step(1_000).unwrap();
+    one.lose(1_000);
+    one.step(2_000).unwrap();
+    one.answer_at(2_000, Err(ProduceError::NoSpace));
+    assert!(one.step(5_000).is_err());
+    assert!(matches!(lost.peek(), Some(Err(DeliveryError::TimedOut { .. }))));
+}
+
+/// Each batch sent after the first one's deadline kept the stream for another timeout, up to five.
+#[test]
+fn stream_that_never_answers_is_given_up_within_two_timeouts() {
+    let mut one = One::proven(settings(true));
+    let mut frames_count = 0;
+    for now_ms in (0..=10_000).step_by(500) {
+        if now_ms % 1_500 == 0 {
+            one.put(now_ms, &[0; 400]);
+            one.accumulator.flush();
+        }
+        match one.accumulator.next_step(0, Duration::from_millis(now_ms), Link::Ready) {
+            Some(Step::Send(sending)) => {
+                assert!(now_ms < 5_000, "the front has had its time");
+                one.accumulator.lane(0).0.put_back(sending.seal(Compression::None).0);
+                frames_count += 1;
+            }
+            Some(Step::Abandon) => {
+                assert!(frames_count > 1);
+                return;
+            }
+            Some(Step::Wait(_)) => {}
+            step => panic!("{step:?}"),
+        }
+    }
+    panic!("it was never given up");
+}
+
+/// The pieces of a split batch are not stored; what was behind it on the stream may be, and was said not to be.
+#[test]
+fn without_sequences_a_split_leaves_what_was_behind_it_in_doubt() {
+    let mut one = One::proven(settings(false));
+    let front: Vec<_> = (0..2).map(|_| one.append(0, &[0; 100])).collect();
+    one.step(0).unwrap();
+    let behind = one.append(0, &[1; 400]);
+    one.step(0).unwrap();
+    one.answer_at(0, Err(ProduceError::TooLarge { batch_bytes: 400, batch_bytes_max: 250 }));
+    assert!(one.accumulator.next_step(0, Duration::from_secs(6), Link::Busy).is_some());
+    for piece in front {
+        assert!(matches!(piece.peek(), Some(Err(DeliveryError::NotSent { .. }))));
+    }
+    assert!(matches!(behind.peek(), Some(Err(DeliveryError::TimedOut { .. }))));
+}
+
+fn append_to(accumulator: &mut Accumulator, partition: u32) -> Appended {
+    let record = Record::new("t", b"x").partition(partition);
+    accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room")
+}
+
+/// The id of the next frame; ids asked for are `new_id`.
+fn id_of_next(accumulator: &mut Accumulator, lane: usize, new_id: u64) -> u64 {
+    loop {
+        match accumulator.next_step(lane, Duration::ZERO, Link::Ready) {
+            Some(Step::Identify) => accumulator.on_identity(lane, new_id),
+            Some(Step::Send(sending)) => {
+                let (frame, _) = sending.seal(Compression::None);
+                accumulator.lane(lane).0.put_back(frame.clone());
+                let producer = frame.header().producer.expect("idempotent");
+                assert_eq!(producer.base_sequence, 0);
+                return producer.id;
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
+/// It began again at sequence 0 of the id it had used: the broker took what was new for duplicates.
+#[test]
+fn partition_whose_topic_was_made_anew_gets_a_producer_id_of_its_own() {
+    let mut accumulator = Accumulator::new(settings(true));
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
+    let (first, waiting) = (append_to(&mut accumulator, 0), append_to(&mut accumulator, 1));
+    assert_eq!(id_of_next(&mut accumulator, first.lane, 1), 1);
+    accumulator.on_topic_gone(first.lane);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
+    let (anew, anew_waiting) = (append_to(&mut accumulator, 0), append_to(&mut accumulator, 1));
+    assert_eq!(id_of_next(&mut accumulator, anew.lane, 2), 2);
+    assert_eq!(id_of_next(&mut accumulator, anew_waiting.lane, 3), 2, "shared by those that are new");
+    assert_eq!(id_of_next(&mut accumulator, waiting.lane, 4), 4, "beside the one that took its place");
+}
+
+#[test]
+fn partitions_that_went_and_came_back_get_a_producer_id_of_their_own() {
+    let mut accumulator = Accumulator::new(settings(true));
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
+    let before = append_to(&mut accumulator, 1);
+    assert_eq!(id_of_next(&mut accumulator, before.lane, 1), 1);
+    let second = Duration::from_secs(1);
+    accumulator.set_topic(second, second, "t", 1, 1 << 20);
+    accumulator.set_topic(second, second, "t", 2, 1 << 20);
+    let anew = append_to(&mut accumulator, 1);
+    assert!(anew.is_new_lane);
+    assert_eq!(id_of_next(&mut accumulator, anew.lane, 2), 2);
+}
+
+#[test]
+fn metadata_older_than_what_is_known_is_not_heard() {
+    let mut accumulator = Accumulator::new(settings(true));
+    accumulator.set_topic(Duration::ZERO, Duration::from_millis(5), "t", 2, 1 << 20);
+    let lane = append_to(&mut accumulator, 1).lane;
+    accumulator.set_topic(Duration::ZERO, Duration::from_millis(4), "t", 1, 1 << 20);
+    assert_eq!(append_to(&mut accumulator, 1).lane, lane);
+}
+
+#[test]
 fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
     let mut accumulator = Accumulator::new(settings(true));
     let now = Duration::ZERO;
@@ -570,7 +715,7 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
         accumulator.append(now, &record, TimestampMs(0)).map(|_| ()).unwrap_err()
     };
     assert_eq!(append(&mut accumulator, Record::new("t", b"")), AppendError::TopicNotLoaded);
-    accumulator.set_topic(Duration::ZERO, "t", 3, 1_000);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 3, 1_000);
     let too_large = append(&mut accumulator, Record::new("t", &[0; 1_000]));
     assert!(matches!(too_large, AppendError::RecordTooLarge { record_bytes_max: 1_000, .. }));
     assert_eq!(
@@ -578,9 +723,9 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
         AppendError::PartitionOutOfRange { partition: 3, partitions_count: 3 }
     );
     let name = "n".repeat(70_000);
-    accumulator.set_topic(Duration::ZERO, "t", 3, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 3, 1 << 20);
     let mut large = Accumulator::new(AccumulatorSettings { memory_bytes_max: 1 << 20, ..settings(true) });
-    large.set_topic(Duration::ZERO, "t", 3, 1 << 20);
+    large.set_topic(Duration::ZERO, Duration::ZERO, "t", 3, 1 << 20);
     assert_eq!(
         append(&mut large, Record::new("t", b"").header(&name, b"")),
         AppendError::HeaderName { bytes: 70_000 }
@@ -591,7 +736,7 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
 #[test]
 fn topic_that_is_gone_refuses_its_records_and_its_lanes_end() {
     let mut accumulator = Accumulator::new(settings(true));
-    accumulator.set_topic(Duration::ZERO, "t", 2, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
     let append = |accumulator: &mut Accumulator, partition| {
         let record = Record::new("t", b"x").partition(partition);
         accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room")
@@ -603,7 +748,7 @@ fn topic_that_is_gone_refuses_its_records_and_its_lanes_end() {
     assert!(accumulator.next_step(first.lane, Duration::ZERO, Link::Down).is_none());
     // The other one has a record of its own to find out with.
     assert!(accumulator.next_step(second.lane, Duration::ZERO, Link::Down).is_some());
-    accumulator.set_topic(Duration::ZERO, "t", 2, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
     let anew = append(&mut accumulator, 1);
     assert!(anew.is_new_lane);
     accumulator.on_topic_gone(second.lane);
@@ -635,7 +780,7 @@ fn record_above_the_batch_size_goes_alone() {
 #[test]
 fn keyed_records_go_where_kafka_puts_them_and_unkeyed_ones_stick_until_their_batch_leaves() {
     let mut accumulator = Accumulator::new(settings(true));
-    accumulator.set_topic(Duration::ZERO, "t", 4, 1 << 20);
+    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 4, 1 << 20);
     let mut partition_of = |record: Record<'_>| {
         accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room").delivery.partition()
     };
