@@ -13,14 +13,14 @@ use storage_frame::Offset;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::rpc::{RequestError, ask, unexpected};
-use crate::shared::{PURPOSE_REQUESTS, Shared, is_passing, topics_of};
+use crate::shared::{Again, PURPOSE_REQUESTS, Shared, is_passing, topics_of};
 use crate::state::backoff::Backoff;
 
 /// Asks brokers for things other than records. Clones share everything.
 ///
 /// Every request is bounded by [`Config::request_timeout`](crate::Config::request_timeout). Refusals that pass
-/// by themselves (a broker that starts or stops) are waited out within it. A request whose connection is lost
-/// is not sent again: its outcome is unknown, and the error says so.
+/// by themselves (a broker that starts or stops) are waited out within it. When a connection is lost, requests that
+/// change nothing are sent again within it; others are not: their outcome is unknown, and the error says so.
 #[derive(Debug, Clone)]
 pub struct Admin {
     shared: Arc<Shared>,
@@ -210,6 +210,7 @@ where
     let deadline = Instant::now() + after;
     let mut backoff = Backoff::new(shared.seed());
     let mut newer_than = None;
+    let mut again = None;
     loop {
         let info = shared.topic(topic, newer_than).await.map_err(PartitionError::Topic)?;
         let partitions_count = info.partitions_count();
@@ -221,12 +222,24 @@ where
             }
             return Err(PartitionError::OutOfRange { topic: topic.into(), partition, partitions_count });
         }
+        let request = request(info.partition(partition));
+        let again = again.get_or_insert_with(|| Again::new(shared, &request));
         let asked: Result<Response, RequestError<E>> = bounded(shared, deadline, async {
             let connection =
                 shared.leader_link(&info, partition, purpose).await.map_err(RequestError::Connect)?;
-            Ok(ask(&connection, &request(info.partition(partition))).await?)
+            Ok(ask(&connection, &request).await?)
         })
         .await;
+        if let Err(error) = &asked
+            && !shared.is_closed()
+            && Instant::now() < deadline
+            && again.is_worth_it(error)
+        {
+            again.wait().await;
+            // The leader may be elsewhere by now.
+            newer_than = Some(Instant::now());
+            continue;
+        }
         let answer = asked
             .and_then(|answer| answer_of(answer).ok_or_else(|| unexpected("another answer").into()))
             .map_err(PartitionError::Request)?;

@@ -119,6 +119,23 @@ fn lost(error: ReadError) -> StreamError {
     }
 }
 
+/// Changes nothing that anybody sees, so that it may be sent again when its outcome is unknown.
+pub(crate) fn is_repeatable(request: &Request) -> bool {
+    match request {
+        Request::DescribeTopics(_)
+        | Request::DescribeCluster
+        | Request::FindOffset(_)
+        | Request::Fetch(_)
+        // An id that nobody uses costs nothing.
+        | Request::InitProducer => true,
+        Request::Produce(_)
+        | Request::CreateTopic(_)
+        | Request::AlterTopic(_)
+        | Request::DeleteTopic(_)
+        | Request::DeleteRecords(_) => false,
+    }
+}
+
 /// Asks and waits for the answer.
 pub(crate) async fn ask(connection: &quinn::Connection, request: &Request) -> Result<Response, StreamError> {
     let (mut send, recv) = connection.open_bi().await.map_err(StreamError::lost)?;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::dial::{ConnectError, Dialer, Link};
-use crate::rpc::{RequestError, ask, unexpected};
+use crate::rpc::{RequestError, ask, is_repeatable, unexpected};
 use crate::state::backoff::Backoff;
 
 /// Connections that must not hold each other up are kept apart: a reader that is not drained fills its
@@ -331,15 +331,25 @@ impl Shared {
         known(&lock(&self.nodes)).unwrap_or_else(|| self.bootstrap.clone())
     }
 
-    /// One request to whichever broker answers, within the request timeout.
+    /// One request to whichever broker answers, within the request timeout. One that changes nothing is sent again
+    /// when its connection is lost.
     pub(crate) async fn ask_any<E>(&self, request: &Request) -> Result<Response, RequestError<E>>
     where
         E: std::error::Error + 'static,
     {
         let after = self.config.request_timeout;
         let asking = async {
-            let connection = self.any_link().await.map_err(RequestError::Connect)?;
-            ask(&connection, request).await.map_err(RequestError::from)
+            let mut again = Again::new(self, request);
+            loop {
+                let answer = match self.any_link().await {
+                    Ok(connection) => ask(&connection, request).await.map_err(RequestError::from),
+                    Err(error) => Err(RequestError::Connect(error)),
+                };
+                match answer {
+                    Err(error) if again.is_worth_it(&error) => again.wait().await,
+                    answer => return answer,
+                }
+            }
         };
         tokio::select! {
             answer = timeout(after, asking) => answer.unwrap_or(Err(RequestError::TimedOut { after })),
@@ -421,6 +431,38 @@ impl Shared {
 
     pub(crate) fn forget_topic(&self, name: &str) {
         lock(&self.topics).remove(name);
+    }
+}
+
+/// Whether and when a request is sent again after its connection was lost, as in a broker's restart.
+pub(crate) struct Again {
+    repeatable: bool,
+    /// A connection was lost, so one that cannot be made may be soon.
+    lost: bool,
+    backoff: Backoff,
+}
+
+impl Again {
+    pub(crate) fn new(shared: &Shared, request: &Request) -> Self {
+        Self { repeatable: is_repeatable(request), lost: false, backoff: Backoff::new(shared.seed()) }
+    }
+
+    /// For ever, as far as this knows: the caller has a deadline.
+    pub(crate) fn is_worth_it<E: std::error::Error>(&mut self, error: &RequestError<E>) -> bool {
+        match error {
+            RequestError::Disconnected { .. } => self.lost = true,
+            RequestError::Connect(ConnectError::Closed) => return false,
+            RequestError::Connect(_) => {}
+            RequestError::Refused(_)
+            | RequestError::TimedOut { .. }
+            | RequestError::Rejected(_)
+            | RequestError::Protocol(_) => return false,
+        }
+        self.repeatable && self.lost
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        tokio::time::sleep(self.backoff.next_wait()).await;
     }
 }
 

@@ -153,6 +153,42 @@ async fn closing_the_client_does_not_wait_long_for_a_broker_that_is_away() {
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
+/// A reader that was opened right after a broker's restart failed with the connection that the restart had ended.
+#[tokio::test]
+async fn requests_that_change_nothing_are_sent_again_when_the_connection_is_lost() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    for losses_count in [1, 3] {
+        broker.state().requests_dropped_count = losses_count;
+        client.admin().describe_topic(TOPIC).await.unwrap();
+        broker.state().requests_dropped_count = losses_count;
+        client.admin().describe_cluster().await.unwrap();
+        client.admin().find_offset(TOPIC, 0, Place::End).await.unwrap();
+        broker.state().requests_dropped_count = losses_count;
+        client.admin().find_offset(TOPIC, 0, Place::End).await.unwrap();
+        broker.state().requests_dropped_count = losses_count;
+        client.reader(millstream_client::ReaderConfig::new(TOPIC)).await.unwrap();
+        assert_eq!(broker.state().requests_dropped_count, 0);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_change_something_are_not_sent_again() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    broker.state().requests_dropped_count = 1;
+    let deleted = client.admin().delete_topic(TOPIC).await;
+    assert!(matches!(deleted, Err(RequestError::Disconnected { .. })), "{deleted:?}");
+    // The lookups before it.
+    client.admin().find_offset(TOPIC, 0, Place::End).await.unwrap();
+    broker.state().requests_dropped_count = 1;
+    let trimmed = client.admin().delete_records(TOPIC, 0, millstream_client::Offset(0)).await;
+    let lost = |error: &_| {
+        matches!(error, millstream_client::PartitionError::Request(RequestError::Disconnected { .. }))
+    };
+    assert!(trimmed.as_ref().is_err_and(lost), "{trimmed:?}");
+}
+
 #[tokio::test]
 async fn dropping_the_client_ends_what_it_made() {
     let broker = Broker::start(1);

@@ -102,6 +102,8 @@ pub(crate) struct State {
     /// Reset the next read streams after so many pushes.
     pub(crate) read_resets: VecDeque<usize>,
     pub(crate) topics_not_ready_count: u32,
+    /// Drop the connections of the next requests after doing what they ask.
+    pub(crate) requests_dropped_count: u32,
     /// The topic was deleted.
     pub(crate) topic_gone: bool,
     pub(crate) message_bytes_max: usize,
@@ -287,7 +289,16 @@ impl Stream {
             (_, ClientMessage::OpenProduce(partition)) => self.produce(partition).await,
             (_, ClientMessage::OpenRead(open)) => self.read(open).await,
             (correlation, ClientMessage::Request(request)) => {
-                let response = answer(&mut self.state.lock().unwrap(), request);
+                let (response, drop) = {
+                    let mut state = self.state.lock().unwrap();
+                    let drop = state.requests_dropped_count > 0;
+                    state.requests_dropped_count -= u32::from(drop);
+                    (answer(&mut state, request), drop)
+                };
+                if drop {
+                    self.connection.close(1u32.into(), b"fault");
+                    return None;
+                }
                 self.send.write_chunk(encode::response(correlation, &response)).await.ok()?;
                 self.send.finish().ok()
             }
