@@ -1,10 +1,12 @@
 //! Lines of stdin, in large pieces: a thread of its own reads blocks, the command cuts them into lines.
 //!
 //! At most [`BLOCKS_MAX`] blocks are read ahead. A line longer than [`LINE_BYTES_MAX`] is not kept: it is cut
-//! out and counted.
+//! out and counted. When asked to stop, nothing more is read and everything read before is still given.
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tokio::sync::mpsc;
@@ -14,34 +16,94 @@ const BLOCKS_MAX: usize = 4;
 /// More than any record may have.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
 
-/// Reads stdin to its end on a thread that is left behind when nobody listens any more.
-pub(crate) fn read_stdin() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
-    let (sender, receiver) = mpsc::channel(BLOCKS_MAX);
-    thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        let mut stdin = io::stdin().lock();
-        loop {
-            let mut block = vec![0; BLOCK_BYTES];
-            let read = loop {
-                match stdin.read(&mut block) {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            let block = match read {
-                Ok(0) => return,
-                Ok(bytes) => {
-                    block.truncate(bytes);
-                    Ok(block)
-                }
-                Err(e) => Err(e),
-            };
-            let failed = block.is_err();
-            if sender.blocking_send(block).is_err() || failed {
+/// Blocks of an input, read ahead.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
+    shared: Arc<Shared>,
+}
+
+/// Between the thread that reads and whoever takes blocks from it.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Asked for by the taker, looked at after each block handed over.
+    stop: AtomicBool,
+    /// The thread has a block that it will hand over.
+    in_hand: AtomicBool,
+    /// The input has ended, and everything was handed over.
+    ended: AtomicBool,
+}
+
+impl Blocks {
+    /// Reads stdin to its end on a thread that is left behind when nobody listens any more.
+    pub(crate) fn of_stdin() -> io::Result<Self> {
+        Self::of(io::stdin())
+    }
+
+    fn of(input: impl Read + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(BLOCKS_MAX);
+        let shared = Arc::new(Shared::default());
+        let thread_shared = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || read_all(input, &sender, &thread_shared))?;
+        Ok(Self { receiver, shared })
+    }
+
+    /// Reads no more: [`next`](Self::next) gives what was read before and then ends.
+    pub(crate) fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// The next block, `None` after the last. Nothing is lost when it is dropped.
+    pub(crate) async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        if self.shared.stop.load(Ordering::SeqCst) {
+            // Looked at before the channel: a block that is out of hand is in the channel.
+            if !self.shared.in_hand.load(Ordering::SeqCst) {
+                return self.receiver.try_recv().ok();
+            }
+            // It is handed over, or the thread ends behind one that was handed over already.
+        }
+        self.receiver.recv().await
+    }
+
+    /// After the last block: the input itself has ended, so that its last line is whole without a LF.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.shared.ended.load(Ordering::SeqCst)
+    }
+}
+
+fn read_all(mut input: impl Read, sender: &mpsc::Sender<io::Result<Vec<u8>>>, shared: &Shared) {
+    loop {
+        let mut block = vec![0; BLOCK_BYTES];
+        let read = loop {
+            match input.read(&mut block) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        shared.in_hand.store(true, Ordering::SeqCst);
+        let block = match read {
+            Ok(0) => {
+                shared.ended.store(true, Ordering::SeqCst);
                 return;
             }
+            Ok(bytes) => {
+                block.truncate(bytes);
+                Ok(block)
+            }
+            Err(e) => Err(e),
+        };
+        let failed = block.is_err();
+        if sender.blocking_send(block).is_err() || failed {
+            return;
         }
-    })?;
-    Ok(receiver)
+        shared.in_hand.store(false, Ordering::SeqCst);
+        // After the block is out of hand: whoever saw it in hand when stopping waits for this.
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+    }
 }
 
 /// Cuts blocks into lines. The LF is not part of a line, a CR before it is.
@@ -127,6 +189,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     /// The lines of `input` cut into blocks of `block_bytes`.
@@ -153,6 +217,72 @@ mod tests {
         for block_bytes in 1..=input.len() {
             assert_eq!(cut(input, block_bytes, 100), (expected.clone(), 0), "blocks of {block_bytes}");
         }
+    }
+
+    /// Gives as many blocks as it was allowed, then waits, as a terminal does.
+    struct Gated {
+        allowed: std::sync::mpsc::Receiver<u8>,
+        read_count: Arc<AtomicUsize>,
+    }
+
+    impl Gated {
+        fn new() -> (std::sync::mpsc::Sender<u8>, Arc<AtomicUsize>, Self) {
+            let (allow, allowed) = std::sync::mpsc::channel();
+            let read_count = Arc::<AtomicUsize>::default();
+            (allow, Arc::clone(&read_count), Self { allowed, read_count })
+        }
+    }
+
+    impl Read for Gated {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Ok(byte) = self.allowed.recv() else { return Ok(0) };
+            buffer[0] = byte;
+            self.read_count.fetch_add(1, Ordering::SeqCst);
+            Ok(1)
+        }
+    }
+
+    async fn rest(blocks: &mut Blocks) -> Vec<u8> {
+        let mut found = Vec::new();
+        while let Some(block) = blocks.next().await {
+            found.extend(block.unwrap());
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn blocks_read_before_a_stop_are_given_and_a_waiting_read_is_not_waited_for() {
+        let (allow, _, input) = Gated::new();
+        let mut blocks = Blocks::of(input).unwrap();
+        allow.send(1).unwrap();
+        assert_eq!(blocks.next().await.unwrap().unwrap(), [1]);
+        // The thread waits in its read, now or soon.
+        blocks.stop();
+        assert!(rest(&mut blocks).await.is_empty());
+        assert!(!blocks.is_at_end());
+        drop(allow);
+    }
+
+    #[tokio::test]
+    async fn block_that_found_no_room_before_a_stop_is_given_too() {
+        let (allow, read_count, input) = Gated::new();
+        let mut blocks = Blocks::of(input).unwrap();
+        // As many as there is room for, and one in hand.
+        let held_count = BLOCKS_MAX as u8 + 1;
+        (0..20).for_each(|n| allow.send(n).unwrap());
+        let held = usize::from(held_count);
+        while read_count.load(Ordering::SeqCst) < held || !blocks.shared.in_hand.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        blocks.stop();
+        assert_eq!(rest(&mut blocks).await, (0..held_count).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn end_of_the_input_is_told_from_a_stop() {
+        let mut blocks = Blocks::of(&b"a\nb"[..]).unwrap();
+        assert_eq!(rest(&mut blocks).await, b"a\nb");
+        assert!(blocks.is_at_end());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `millstream produce`: a record per line of stdin.
 //!
 //! One task cuts lines and hands them to the producer, which batches; deliveries are looked at as they resolve,
-//! and a failed one does not stop the rest. The end of input, or the first Ctrl-C, sends what was read and waits
-//! for it; the second Ctrl-C ends at once.
+//! and a failed one does not stop the rest. The end of input, or the first Ctrl-C, sends the lines that were read
+//! and waits for them; the second Ctrl-C ends at once. A line that Ctrl-C cut in two is not sent.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::args::{AcksArg, CompressionArg, Format, Global, ProduceArgs};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::lines::{self, LINE_BYTES_MAX, Lines};
+use crate::lines::{Blocks, LINE_BYTES_MAX, Lines};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::{output, sdk};
@@ -31,10 +32,8 @@ pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<(), Failur
         check_topic(client, &args).await?;
         let producer = producer(client, global, &args)?;
         let mut run = Run::new(&args, producer);
-        let fed = tokio::select! {
-            fed = run.feed() => fed,
-            () = interrupt.first() => Ok(()),
-        };
+        let blocks = Blocks::of_stdin().map_err(Failure::failed)?;
+        let fed = run.feed(blocks, interrupt.first()).await;
         let finished = run.finish().await;
         let told = run.summary().tell(global.format);
         told.and(fed).and(finished)
@@ -146,10 +145,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Sends every line of stdin. Dropping it in between loses lines not sent yet and nothing else.
-    async fn feed(&mut self) -> Result<(), Failure> {
-        let mut blocks = lines::read_stdin().map_err(Failure::failed)?;
-        while let Some(block) = blocks.recv().await {
+    /// Sends every line of the input, after `interrupt` every line that has been read.
+    async fn feed(&mut self, mut blocks: Blocks, interrupt: impl Future<Output = ()>) -> Result<(), Failure> {
+        let mut interrupt = std::pin::pin!(interrupt);
+        let mut interrupted = false;
+        loop {
+            let block = tokio::select! {
+                biased;
+                () = &mut interrupt, if !interrupted => {
+                    interrupted = true;
+                    blocks.stop();
+                    continue;
+                }
+                block = blocks.next() => block,
+            };
+            let Some(block) = block else { break };
             self.lines.add(block.map_err(|e| Failure::failed(format_args!("stdin: {e}")))?);
             while let Some(range) = self.lines.next_range() {
                 send(
@@ -166,7 +176,9 @@ impl<'a> Run<'a> {
             }
             self.look();
         }
-        if let Some(range) = self.lines.last_range() {
+        if blocks.is_at_end()
+            && let Some(range) = self.lines.last_range()
+        {
             send(self.args, &self.producer, self.lines.bytes(range), &mut self.tally, &mut self.deliveries)
                 .await?;
         }
