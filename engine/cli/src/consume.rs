@@ -148,6 +148,7 @@ impl From<ReadError> for Failure {
             error @ ReadError::PartitionOutOfRange { .. } => Self::new(Exit::NotFound, error),
             error @ ReadError::Unavailable { .. } => Self::new(Exit::Timeout, error),
             error @ (ReadError::NotContiguous { .. }
+            | ReadError::Diverged { .. }
             | ReadError::Damaged { .. }
             | ReadError::BadBatch { .. }
             | ReadError::Decompress { .. }

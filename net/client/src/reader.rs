@@ -102,6 +102,12 @@ pub enum ReadError {
     /// The broker pushed what does not follow.
     #[error("partition {partition}: {source}")]
     NotContiguous { partition: u32, source: NotContiguous },
+    /// The last record that was read is not the one that is there now: a crash of the broker lost records from its
+    /// memory (`write.caching`), from some offset below `next` on, and others have their offsets.
+    #[error(
+        "partition {partition}: a crash of the broker lost records below offset {next} that had been read"
+    )]
+    Diverged { partition: u32, next: Offset },
     /// Stored data is damaged, as the broker says.
     #[error("partition {partition}: {source}")]
     Damaged { partition: u32, source: FetchError },
@@ -209,6 +215,12 @@ enum Item {
 ///
 /// Connections of its own, so that a reader that is not drained holds up nobody else. After a lost connection it
 /// goes on where it was: nothing is lost or doubled. Dropping it ends it.
+///
+/// That holds for records on stable storage, which is where they are before they can be read, unless the topic has
+/// `write.caching=true`: then a crash of the broker may lose records that were read and give their offsets to
+/// others. A reader that goes on after that notices, and ends with [`ReadError::Diverged`], or with
+/// [`ReadError::OffsetOutOfRange`] while there are fewer records than it had read. A new reader that starts at an
+/// offset kept elsewhere ([`Start::Offset`]) cannot notice.
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -231,6 +243,8 @@ struct Journey {
     topic_id: TopicId,
     partition: u32,
     position: ReadPosition,
+    /// Nothing was read, and what is wanted is what is left: the start may follow that of the log.
+    start_moves: bool,
     stop: Option<Offset>,
 }
 
@@ -389,5 +403,9 @@ async fn place(
         }
     };
     let stop = config.stop_at_end.then_some(found.high_watermark);
-    Ok(Journey { topic_id, partition, position: ReadPosition::new(next, from_timestamp), stop })
+    let start_moves = match config.start {
+        Start::Beginning | Start::Timestamp(_) => true,
+        Start::End | Start::Offset(_) => false,
+    };
+    Ok(Journey { topic_id, partition, position: ReadPosition::new(next, from_timestamp), start_moves, stop })
 }

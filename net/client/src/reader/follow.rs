@@ -14,7 +14,7 @@ use crate::shared::{Purpose, Shared};
 use crate::state::backoff::Backoff;
 use crate::state::codec::{decompress, plain_bytes_claimed};
 use crate::state::outcome::Trouble;
-use crate::state::position::Accepted;
+use crate::state::position::{Accepted, Refused};
 
 pub(super) struct Follower {
     shared: Arc<Shared>,
@@ -68,13 +68,14 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<(), ReadError> {
-        if self.is_at_stop() {
-            return Ok(());
-        }
         let mut backoff = Backoff::new(self.shared.seed());
         let mut reached_at = Instant::now();
         let mut newer_than = None;
         loop {
+            // Also when the log's start has moved past it.
+            if self.is_at_stop() {
+                return Ok(());
+            }
             let before = self.journey.position.next();
             let ended = self.follow_stream(newer_than, &mut reached_at).await;
             let last = match ended {
@@ -154,27 +155,54 @@ impl Follower {
         let (mut send, recv) = connection.open_bi().await.map_err(StreamError::lost)?;
         let open = OpenRead {
             partition: info.partition(partition),
-            offset: self.journey.position.next(),
+            offset: self.journey.position.opening(),
             bytes_max: 0,
         };
         send.write_chunk(encode::open_read(0, &open)).await.map_err(StreamError::lost)?;
         let mut messages = Messages::new(recv);
         match messages.next().await? {
-            Some(ServerMessage::ReadOpened(_)) => Ok((send, messages)),
+            Some(ServerMessage::ReadOpened(opened)) => {
+                let (asked, end) = (self.journey.position.next(), opened.high_watermark);
+                if asked > end {
+                    // The broker has lost what was read; it was asked for a record earlier.
+                    let log_start = opened.log_start;
+                    return Err(ReadError::OffsetOutOfRange {
+                        partition,
+                        asked,
+                        log_start,
+                        high_watermark: end,
+                    }
+                    .into());
+                }
+                Ok((send, messages))
+            }
             Some(ServerMessage::ReadFailed(error)) => Err(self.on_failed(error)),
             Some(_) => Err(unexpected("not the answer to opening a read stream").into()),
             None => Err(StreamError::lost("the broker ended the stream").into()),
         }
     }
 
-    fn on_failed(&self, error: FetchError) -> Ended {
+    fn on_failed(&mut self, error: FetchError) -> Ended {
         let partition = self.journey.partition;
         match error {
             FetchError::UnknownPartition
             | FetchError::NotLeader
             | FetchError::Overloaded
             | FetchError::ShuttingDown => Ended::Lost(Trouble::Unreachable(error.to_string().into())),
-            FetchError::OffsetOutOfRange { asked, log_start, high_watermark } => {
+            FetchError::OffsetOutOfRange { log_start, high_watermark, .. } => {
+                let position = &mut self.journey.position;
+                let moved = || Ended::Lost(Trouble::Unreachable("the log's start has moved".into()));
+                if position.opening() < log_start {
+                    if self.journey.start_moves {
+                        // Retention was faster than the opening of the stream.
+                        position.on_start_moved(log_start);
+                        return moved();
+                    }
+                    if position.on_trimmed(log_start) {
+                        return moved();
+                    }
+                }
+                let asked = position.next();
                 ReadError::OffsetOutOfRange { partition, asked, log_start, high_watermark }.into()
             }
             FetchError::Damaged { .. } | FetchError::StorageFailed { .. } => {
@@ -205,10 +233,18 @@ impl Follower {
         let partition = self.journey.partition;
         let header = *frame.header();
         let base_offset = header.base_offset;
-        let not_contiguous = |source| ReadError::NotContiguous { partition, source };
+        let refused = |error| match error {
+            Refused::NotContiguous(source) => ReadError::NotContiguous { partition, source },
+            Refused::Diverged { next } => ReadError::Diverged { partition, next },
+        };
         // Taken over only when the batch is handed over: a task that is dropped in between has read nothing.
         let mut position = self.journey.position;
-        let accepted = position.on_frame(&header).map_err(not_contiguous)?;
+        let accepted = position.on_frame(&header).map_err(refused)?;
+        if accepted.skip_count >= header.record_count {
+            // Read before, and still what it was.
+            self.journey.position = position;
+            return Ok(());
+        }
         if header.encoding != Encoding::Archived {
             return Err(ReadError::Encoding { partition, base_offset, encoding: header.encoding }.into());
         }
@@ -223,6 +259,7 @@ impl Follower {
         let view = BatchView::open_plain(header, plain).map_err(bad_batch)?;
         let first_index = first_index(&view, accepted).map_err(bad_batch)?;
         self.journey.position = position;
+        self.journey.start_moves = false;
         if first_index >= header.record_count {
             return Ok(());
         }

@@ -3,8 +3,12 @@
 //! Frames come whole, so the first one may hold records before the place that was asked for; from then on each
 //! frame must begin where the one before it ended. A gap or an overlap is an error, never skipped over: it would
 //! be a record lost or doubled.
+//!
+//! A broker that lost records from its memory gives their offsets to others, always from some offset to the end
+//! and always under a higher leader epoch. So a stream that goes on is opened one record earlier: if the frame with
+//! the last record that was read has the epoch it had, everything before it is what was read, too.
 
-use storage_frame::{FrameHeader, Offset, TimestampMs};
+use storage_frame::{FrameHeader, LeaderEpoch, Offset, TimestampMs};
 
 /// A frame that does not continue what was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +22,16 @@ pub struct NotContiguous {
     pub end_offset: Offset,
 }
 
+/// Why a frame is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NotContiguous(NotContiguous),
+    /// The record before this offset is not the one that was read.
+    Diverged {
+        next: Offset,
+    },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadPosition {
     next: Offset,
@@ -25,6 +39,8 @@ pub(crate) struct ReadPosition {
     from_timestamp: Option<TimestampMs>,
     /// No frame since the stream was opened: the first may begin before `next`.
     first: bool,
+    /// Of the frame with the record before `next`, if that was read and is to be looked at again.
+    last_epoch: Option<LeaderEpoch>,
 }
 
 /// What of a frame the reader is to see.
@@ -38,12 +54,29 @@ pub(crate) struct Accepted {
 
 impl ReadPosition {
     pub(crate) fn new(next: Offset, from_timestamp: Option<TimestampMs>) -> Self {
-        Self { next, from_timestamp, first: true }
+        Self { next, from_timestamp, first: true, last_epoch: None }
     }
 
-    /// The offset to ask for when opening a stream.
+    /// The offset of the next record to read.
     pub(crate) fn next(&self) -> Offset {
         self.next
+    }
+
+    /// The offset to open a stream at.
+    pub(crate) fn opening(&self) -> Offset {
+        if self.last_epoch.is_some() { Offset(self.next.0 - 1) } else { self.next }
+    }
+
+    /// The log begins at `log_start` now, above [`opening`](Self::opening). True: reading can go on, without
+    /// another look at the last record.
+    pub(crate) fn on_trimmed(&mut self, log_start: Offset) -> bool {
+        self.last_epoch.take().is_some() && log_start <= self.next
+    }
+
+    /// Nothing was read, and reading is to begin at `log_start` instead.
+    pub(crate) fn on_start_moved(&mut self, log_start: Offset) {
+        assert!(self.last_epoch.is_none() && log_start > self.next);
+        self.next = log_start;
     }
 
     /// The stream was opened anew at [`next`](Self::next).
@@ -51,22 +84,36 @@ impl ReadPosition {
         self.first = true;
     }
 
-    pub(crate) fn on_frame(&mut self, header: &FrameHeader) -> Result<Accepted, NotContiguous> {
+    pub(crate) fn on_frame(&mut self, header: &FrameHeader) -> Result<Accepted, Refused> {
         let (base_offset, end_offset) = (header.base_offset, header.end_offset());
+        let refused = Refused::NotContiguous(NotContiguous { next: self.next, base_offset, end_offset });
+        if let (true, Some(last_epoch)) = (self.first, self.last_epoch) {
+            if base_offset >= self.next || end_offset < self.next {
+                return Err(refused);
+            }
+            if header.leader_epoch != last_epoch {
+                return Err(Refused::Diverged { next: self.next });
+            }
+            if end_offset == self.next {
+                self.first = false;
+                return Ok(Accepted { skip_count: header.record_count, from_timestamp: None });
+            }
+        }
         let continues = base_offset == self.next || (self.first && base_offset < self.next);
         if !continues || end_offset <= self.next {
-            return Err(NotContiguous { next: self.next, base_offset, end_offset });
+            return Err(refused);
         }
         let skip_count = (self.next.0 - base_offset.0) as u32;
         self.first = false;
         self.next = end_offset;
+        self.last_epoch = Some(header.leader_epoch);
         Ok(Accepted { skip_count, from_timestamp: self.from_timestamp.take() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use storage_frame::{Codec, Encoding, LeaderEpoch};
+    use storage_frame::{Codec, Encoding};
 
     use super::*;
 
@@ -93,10 +140,39 @@ mod tests {
         assert_eq!(position.on_frame(&frame(10, 5)).unwrap().skip_count, 2);
         assert_eq!(position.next(), Offset(15));
         assert_eq!(position.on_frame(&frame(15, 1)).unwrap().skip_count, 0);
-        let overlap = position.on_frame(&frame(15, 3)).unwrap_err();
-        assert_eq!(overlap.next, Offset(16));
+        let overlap = NotContiguous { next: Offset(16), base_offset: Offset(15), end_offset: Offset(18) };
+        assert_eq!(position.on_frame(&frame(15, 3)), Err(Refused::NotContiguous(overlap)));
         position.on_opened();
         assert_eq!(position.on_frame(&frame(15, 3)).unwrap().skip_count, 1);
+    }
+
+    #[test]
+    fn stream_that_goes_on_begins_with_the_last_record_that_was_read() {
+        let mut position = ReadPosition::new(Offset(12), None);
+        assert_eq!(position.opening(), Offset(12));
+        position.on_frame(&frame(10, 5)).unwrap();
+        position.on_opened();
+        assert_eq!(position.opening(), Offset(14));
+        let other = FrameHeader { leader_epoch: LeaderEpoch(2), ..frame(13, 4) };
+        assert_eq!(position.on_frame(&other), Err(Refused::Diverged { next: Offset(15) }));
+        assert!(matches!(position.on_frame(&frame(15, 1)), Err(Refused::NotContiguous(_))));
+        assert_eq!(position.on_frame(&frame(10, 5)).unwrap().skip_count, 5);
+        assert_eq!(position.next(), Offset(15));
+        let next = FrameHeader { leader_epoch: LeaderEpoch(2), ..frame(15, 1) };
+        assert_eq!(position.on_frame(&next).unwrap().skip_count, 0);
+    }
+
+    #[test]
+    fn last_record_that_was_trimmed_is_not_looked_at_and_a_later_start_is_a_gap() {
+        let mut position = ReadPosition::new(Offset(0), None);
+        assert!(!position.on_trimmed(Offset(1)), "nothing was read");
+        position.on_frame(&frame(0, 5)).unwrap();
+        let mut trimmed = position;
+        assert!(trimmed.on_trimmed(Offset(5)));
+        trimmed.on_opened();
+        assert_eq!(trimmed.opening(), Offset(5));
+        assert_eq!(trimmed.on_frame(&frame(5, 1)).unwrap().skip_count, 0);
+        assert!(!position.on_trimmed(Offset(6)));
     }
 
     #[test]

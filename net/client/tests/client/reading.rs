@@ -6,6 +6,8 @@ use millstream_client::{
     Client, Compression, Offset, ProducerConfig, ReadError, Reader, ReaderConfig, Record, Start, TimestampMs,
 };
 
+use storage_frame::LeaderEpoch;
+
 use crate::support::{Broker, TOPIC};
 
 /// Batches of ten records each; record `n` has value and timestamp `n`.
@@ -130,6 +132,60 @@ async fn offsets_out_of_range_are_errors_both_ways() {
     }
     let mut reader = client.reader(partition_0(Start::Beginning)).await.unwrap();
     assert_eq!(read_all(&mut reader).await.first(), Some(&20));
+}
+
+#[tokio::test]
+async fn beginning_that_moves_while_the_reader_is_opened_is_followed() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    fill(&broker, &client, 40, Compression::None).await;
+    broker.state().trim_after_find = Some(20);
+    let mut reader = client.reader(partition_0(Start::Beginning)).await.unwrap();
+    assert_eq!(read_all(&mut reader).await, (20..40).collect::<Vec<_>>());
+    broker.state().trim_after_find = Some(30);
+    let mut reader = client.reader(partition_0(Start::Offset(Offset(20)))).await.unwrap();
+    let error = reader.next().await.unwrap_err();
+    assert!(matches!(error, ReadError::OffsetOutOfRange { asked: Offset(20), .. }), "{error}");
+    broker.state().trim_after_find = Some(40);
+    let mut reader = client.reader(partition_0(Start::Beginning)).await.unwrap();
+    assert!(read_all(&mut reader).await.is_empty(), "everything up to the end is gone");
+}
+
+/// With `write.caching` a crash loses records from memory, and the next ones get their offsets.
+#[tokio::test]
+async fn records_in_the_place_of_ones_that_were_read_are_an_error() {
+    for lost_count in [1, 2] {
+        let broker = Broker::start(1);
+        let client = broker.client().await;
+        fill(&broker, &client, 20, Compression::None).await;
+        let mut reader = client.reader(ReaderConfig::new(TOPIC).from(Start::Beginning)).await.unwrap();
+        let mut next = Offset(0);
+        while next < Offset(20) {
+            next = reader.next().await.unwrap().unwrap().next_offset();
+        }
+        let (address, identity, state) = broker.stop().await;
+        for frame in state.lock().unwrap().logs[0].frames.iter_mut().rev().take(lost_count) {
+            let base_offset = frame.header().base_offset;
+            frame.assign(base_offset, LeaderEpoch(2));
+        }
+        let broker = Broker::resume(address, identity, state);
+        let error = reader.next().await.unwrap_err();
+        assert_eq!(error, ReadError::Diverged { partition: 0, next: Offset(20) });
+        drop(broker);
+    }
+}
+
+#[tokio::test]
+async fn reader_goes_on_when_everything_it_has_read_was_deleted_meanwhile() {
+    let broker = Broker::start(1);
+    let client = broker.client().await;
+    fill(&broker, &client, 10, Compression::None).await;
+    let mut reader = client.reader(ReaderConfig::new(TOPIC).from(Start::Beginning)).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().unwrap().next_offset(), Offset(10));
+    broker.state().logs[0].log_start = 10;
+    let broker = broker.restart().await;
+    fill(&broker, &client, 10, Compression::None).await;
+    assert_eq!(reader.next().await.unwrap().unwrap().first_offset(), Offset(10));
 }
 
 #[tokio::test]

@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) faults: VecDeque<Fault>,
     /// Reset the next read streams after so many pushes.
     pub(crate) read_resets: VecDeque<usize>,
+    /// Move the start of the log there once somebody has asked for an offset.
+    pub(crate) trim_after_find: Option<u64>,
     pub(crate) topics_not_ready_count: u32,
     /// Drop the connections of the next requests after doing what they ask.
     pub(crate) requests_dropped_count: u32,
@@ -457,6 +459,9 @@ fn answer(state: &mut State, request: Request) -> Response {
                     })
                 }
             };
+            if let Some(log_start) = state.trim_after_find.take() {
+                state.logs[find.partition.index as usize].log_start = log_start;
+            }
             Response::FindOffset(Ok(FoundOffset { offset, timestamp, log_start, high_watermark }))
         }
         Request::DeleteRecords(delete) => {
