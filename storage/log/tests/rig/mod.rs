@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage_frame::{Codec, Encoding, Frame, FrameHeader, LeaderEpoch, LogId, Now, Offset, TimestampMs};
-use storage_log::{Find, Log, LogConfig, LogEvent, LogState, Read, ReadError, Recovered};
+use storage_log::{
+    FileName, Find, Log, LogConfig, LogEvent, LogState, Read, ReadError, Recovered, SegmentId,
+};
 
 use crate::model_disk::{Dice, ModelDisk};
 
@@ -236,4 +238,21 @@ impl Rig {
     pub fn has(&self, event: impl Fn(&LogEvent) -> bool) -> bool {
         self.events.iter().any(event)
     }
+}
+
+pub fn segment_file(rig: &mut Rig, segment: u32) -> &mut Vec<u8> {
+    rig.disk.files.get_mut(&FileName::Segment(SegmentId(segment))).expect("the segment's file")
+}
+
+pub fn small_segments() -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..config() }
+}
+
+/// 20 segments of some 60 KiB.
+pub fn fill(rig: &mut Rig) -> Vec<Frame> {
+    (0..200).map(|n| rig.append_durably(2, n * 10, vec![n as u8; 6000])).collect()
+}
+
+pub fn segment_count(rig: &Rig) -> usize {
+    rig.disk.files.keys().filter(|name| matches!(name, FileName::Segment(_))).count()
 }
