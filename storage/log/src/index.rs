@@ -112,6 +112,10 @@ impl SegmentIndex {
         self.entries.len()
     }
 
+    pub(crate) fn covers_frames(&self) -> bool {
+        self.from_position < self.end_position
+    }
+
     pub(crate) fn is_whole_from_start(&self) -> bool {
         self.from_position == FIRST_FRAME
     }

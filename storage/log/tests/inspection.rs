@@ -107,3 +107,20 @@ fn foreign_bytes_get_an_answer() {
     assert!(inspect::checkpoint(&Bytes::from_static(b"MSCHKPNT")).is_err());
     assert!(inspect::index(b"").is_err());
 }
+
+/// An index given back when its log idled was followed, at the close, by one that began at the end and held no
+/// frame: its one entry pointed at the end itself, and the file could not be read any more.
+#[test]
+fn index_of_a_log_that_idled_before_it_was_closed_is_whole() {
+    let mut rig = Rig::opened(LogConfig { segment_bytes: 64 << 20, ..config() });
+    for n in 0..40 {
+        rig.append_durably(1, n, vec![n as u8; 100_000]);
+    }
+    rig.tick_and_settle(std::time::Duration::from_secs(6));
+    rig.close();
+    for (name, bytes) in &rig.disk.files {
+        if matches!(name, FileName::Index(_)) {
+            assert!(inspect::index(bytes).is_ok(), "{name}: {:?}", inspect::index(bytes));
+        }
+    }
+}

@@ -362,7 +362,8 @@ impl Log {
     }
 
     pub(super) fn save_index(&mut self, index: SegmentIndex) {
-        if index.entry_count() > 0 {
+        // One begun at the log's end knows that place and no frame behind it: there is nothing to keep of it.
+        if index.entry_count() > 0 && index.covers_frames() {
             self.reads.saves.push_back(index);
         }
     }
