@@ -1,7 +1,9 @@
 //! SIGTERM and SIGINT, taken by a plain thread instead of interrupting any other.
 //!
-//! The first one asks to stop; the second one ends the process at once: what was acknowledged is safe without
-//! an orderly end, which is what an impatient operator counts on.
+//! The first one asks to stop, which has a deadline of its own. After it a SIGTERM says nothing new and is
+//! ignored: supervisors repeat it (`timeout` signals both the process and its group), and an end that is cut
+//! short loses what topics with `write.caching` have acknowledged and not yet written. A SIGINT after it is a
+//! person who has seen it stopping and will not wait: it ends the process at once, with that loss.
 
 use std::thread;
 
@@ -34,8 +36,10 @@ impl Blocked {
         let wait = move || {
             let Ok(signal) = self.set.wait() else { return };
             first(signal.as_str());
-            if let Ok(signal) = self.set.wait() {
-                std::process::exit(128 + signal as i32);
+            while let Ok(signal) = self.set.wait() {
+                if signal == Signal::SIGINT {
+                    std::process::exit(128 + signal as i32);
+                }
             }
         };
         thread::Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
