@@ -7,6 +7,7 @@ use millstream_client::{
     Client, Config, Offset, Producer, ProducerConfig, ReadError, ReaderConfig, Record, RecordMetadata, Start,
     Trust,
 };
+use tests_process::scrape::metric;
 use tests_process::{Broker, Chance, Options, directory};
 use tokio::sync::mpsc;
 
@@ -84,6 +85,8 @@ fn a_client_on_the_wrong_core_gets_right_answers() {
     let dir = directory();
     let broker = Broker::start(Options::new(dir.path()).cores(2));
     broker.cli().create("crossed", 8);
+    let forwarded = || metric(&broker.metrics(), "millstream_requests_forwarded_total", "").expect("counted");
+    let before = forwarded();
     block_on(async {
         for core in [0, 1] {
             let mut config = config(&broker);
@@ -106,6 +109,9 @@ fn a_client_on_the_wrong_core_gets_right_answers() {
             }
         }
     });
+    // Each partition was produced to and read from once on the core that does not own it.
+    let crossed = forwarded() - before;
+    assert!(crossed >= 16.0, "{crossed} requests crossed over");
 }
 
 /// Every acknowledged record is remembered with the offset its ack named; after each kill that is where it is.

@@ -133,6 +133,22 @@ fn without_io_uring() -> seccompiler::BpfProgram {
     filter.expect("a filter").try_into().expect("a program")
 }
 
+/// A manager that starts it again on failures is told apart: the same flags would be refused again.
+#[test]
+fn a_refused_flag_is_a_usage_error_and_a_refused_variable_is_not() {
+    let dir = directory();
+    for (flag, value) in
+        [("--cores", "abc"), ("--cores", "0"), ("--advertise", "bad"), ("--log-level", "loud")]
+    {
+        let mut command = std::process::Command::new(tests_process::binary());
+        command.args(["serve", flag, value]).current_dir(dir.path());
+        let done = tests_process::process::run(command, Vec::new(), std::time::Duration::from_secs(10));
+        done.expect(2).says(&[flag, value]);
+    }
+    let options = Options::new(dir.path()).env("MILLSTREAM_LOG__LEVEL", "loud");
+    refused(options).says(&["loud", "MILLSTREAM_LOG__LEVEL"]);
+}
+
 /// Run by root, the broker is run as nobody, from a copy of the binary that nobody can reach.
 fn for_nobody(dir: &Path) -> Options {
     let mut options = Options::new(dir);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests_process::{Broker, Options, directory, lines};
 
 use crate::verify;
@@ -24,6 +25,28 @@ fn sigterm_under_load_exits_cleanly_and_keeps_what_was_acknowledged() {
     }
     producer.finish(Duration::from_secs(120)).expect(0);
     verify::whole_topic(&cli, "stop", 4, &sent);
+}
+
+/// As supervisors do. A topic with `write.caching` has acknowledged what is not yet written: an orderly end
+/// writes it.
+#[test]
+fn a_repeated_sigterm_does_not_cut_the_end_short() {
+    let dir = directory();
+    let mut broker = Broker::start(Options::new(dir.path()));
+    let cli = broker.cli();
+    let caching = ["--config", "write.caching=true", "--config", "flush.ms=60000"];
+    cli.run(&[&["topic", "create", "cached"], &caching[..]].concat()).expect(0);
+    let sent = lines::real(1_000);
+    cli.run_with(&["produce", "cached"], lines::joined(&sent)).expect(0);
+    let start = std::time::Instant::now();
+    broker.signal(Signal::SIGTERM);
+    broker.wait_for_stderr("event=stopping", STOP_MAX);
+    for _ in 0..3 {
+        broker.signal(Signal::SIGTERM);
+    }
+    broker.wait(start, STOP_MAX).expect(0);
+    broker.restart();
+    verify::whole_topic(&cli, "cached", 1, &sent);
 }
 
 #[test]
