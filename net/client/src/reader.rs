@@ -23,7 +23,8 @@ mod follow;
 pub struct ReaderConfig {
     /// Its name.
     pub topic: String,
-    /// Partitions from 0; `None`: all there are when the reader is opened.
+    /// Partitions from 0; `None`: all there are when the reader is opened. Those added later are not read: open
+    /// another reader for them.
     pub partitions: Option<Vec<u32>>,
     /// Default [`Start::End`].
     pub start: Start,
