@@ -235,7 +235,9 @@ pub enum CompressionArg {
 
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Example:\n  millstream consume orders --timestamp 2026-03-01T00:00:00Z --exit-at-end --output json"
+    after_help = "Reads the partitions there are when it starts: those added later are not seen. --timeout is how \
+                  long a broker may be out of reach, not how long to wait for records.\n\nExample:\n  \
+                  millstream consume orders --timestamp 2026-03-01T00:00:00Z --exit-at-end --output json"
 )]
 #[command(group(ArgGroup::new("start")))]
 pub struct ConsumeArgs {
@@ -259,9 +261,20 @@ pub struct ConsumeArgs {
     /// Stop at what was the end when it began
     #[arg(long)]
     pub exit_at_end: bool,
-    /// What is printed of each record, one per line
-    #[arg(long, default_value = "value", value_name = "WHAT")]
-    pub output: OutputArg,
+    /// What is printed of each record, one per line [default: value, or json with --format json]
+    #[arg(long, value_name = "WHAT")]
+    pub output: Option<OutputArg>,
+}
+
+impl ConsumeArgs {
+    /// What was asked for, or what goes with `format`.
+    #[must_use]
+    pub fn output_for(&self, format: Format) -> OutputArg {
+        self.output.unwrap_or(match format {
+            Format::Text => OutputArg::Value,
+            Format::Json => OutputArg::Json,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,7 +19,7 @@ pub(crate) async fn run(global: &Global, args: ConsumeArgs) -> Result<(), Failur
         let mut out = Output::stdout();
         let printing = async {
             let mut reader = client.reader(config(global, &args)).await?;
-            print_all(&mut reader, &args, &mut out).await?;
+            print_all(&mut reader, &args, args.output_for(global.format), &mut out).await?;
             if args.exit_at_end { check_ends(client, &args).await } else { Ok(()) }
         };
         let printed = tokio::select! {
@@ -68,7 +68,12 @@ async fn check_ends(client: &Client, args: &ConsumeArgs) -> Result<(), Failure> 
     }
 }
 
-async fn print_all(reader: &mut Reader, args: &ConsumeArgs, out: &mut Output) -> Result<(), Failure> {
+async fn print_all(
+    reader: &mut Reader,
+    args: &ConsumeArgs,
+    output: OutputArg,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let mut left = args.max_records.unwrap_or(u64::MAX);
     while left > 0 {
         let at_once = tokio::select! {
@@ -84,7 +89,7 @@ async fn print_all(reader: &mut Reader, args: &ConsumeArgs, out: &mut Output) ->
             }
         };
         let Some(batch) = batch else { return Ok(()) };
-        left -= print_batch(&batch, args.output, left, out)?;
+        left -= print_batch(&batch, output, left, out)?;
     }
     Ok(())
 }

@@ -298,11 +298,14 @@ impl Summary {
     }
 
     fn text(&self) -> String {
+        // Of none there is nothing to say.
+        if self.tally.stored_count == 0 {
+            return "0 records".to_owned();
+        }
         let seconds = self.took.as_secs_f64();
         let rate = if seconds > 0.0 { self.tally.stored_count as f64 / seconds } else { 0.0 };
         let stored = output::count(self.tally.stored_count);
-        let verb =
-            if self.tally.durability.is_some() || self.tally.stored_count == 0 { "stored" } else { "sent" };
+        let verb = if self.tally.durability.is_some() { "stored" } else { "sent" };
         format!(
             "{stored} records {verb} in {} in {seconds:.2} s ({}/s), durability: {}",
             self.topic,
@@ -381,6 +384,7 @@ mod tests {
             text,
             "1,000,000 records stored in t in 2.00 s (500,000/s), durability: on disk of every in-sync replica"
         );
+        assert_eq!(summary(0, None).text(), "0 records");
         assert_eq!(summary(1, None).json()["durability"], "all-disks");
     }
 }

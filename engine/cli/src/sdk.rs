@@ -50,7 +50,30 @@ pub(crate) fn config(global: &Global) -> Result<Config, Failure> {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        Self::new(connect_exit(&error), &error)
+        Self::new(connect_exit(&error), connect_text(&error))
+    }
+}
+
+/// The SDK's words, with the flags of the command line where those name its types.
+fn connect_text(error: &ConnectError) -> String {
+    match error {
+        ConnectError::NotTrusted { address, why } => format!(
+            "the certificate of {address} is not trusted: {why}; give the CA of that broker (its tls/ca.pem) by \
+             --ca-file, or its certificate's SHA-256 by --fingerprint"
+        ),
+        ConnectError::All { attempts } => {
+            let attempts: Vec<String> = attempts.iter().map(connect_text).collect();
+            format!("no broker reached: {}", attempts.join("; "))
+        }
+        error @ (ConnectError::NoAnswer { .. }
+        | ConnectError::NoServers
+        | ConnectError::Trust(_)
+        | ConnectError::Address { .. }
+        | ConnectError::PortClosed { .. }
+        | ConnectError::WrongProtocol { .. }
+        | ConnectError::Refused { .. }
+        | ConnectError::Failed { .. }
+        | ConnectError::Closed) => error.to_string(),
     }
 }
 
@@ -207,6 +230,16 @@ mod tests {
         for failure in failures {
             assert_eq!(failure.exit, Exit::NotFound);
             assert!(failure.hint.unwrap().contains("millstream topic create t"));
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_answered_with_flags() {
+        let error = ConnectError::NotTrusted { address: "a:1".to_owned(), why: "it differs".to_owned() };
+        for error in [error.clone(), ConnectError::All { attempts: vec![error] }] {
+            let said = Failure::from(error).message;
+            assert!(said.contains("it differs") && said.contains("--ca-file"), "{said}");
+            assert!(said.contains("--fingerprint") && !said.contains("Trust::"), "{said}");
         }
     }
 

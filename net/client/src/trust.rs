@@ -1,5 +1,6 @@
 //! TLS: which broker's certificate is believed.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 
 use crate::config::Trust;
@@ -86,6 +87,25 @@ struct Pinned {
     provider: Arc<CryptoProvider>,
 }
 
+/// Not the certificate that was pinned.
+#[derive(thiserror::Error)]
+#[error("its fingerprint differs: found {}, expected {}", hex(found), hex(expected))]
+struct FingerprintDiffers {
+    found: [u8; 32],
+    expected: [u8; 32],
+}
+
+/// As said to people: rustls writes an error of another's that is in its own by this, and QUIC keeps the text only.
+impl fmt::Debug for FingerprintDiffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,
@@ -95,10 +115,12 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if Sha256::digest(end_entity.as_ref())[..] == self.sha256 {
+        let found: [u8; 32] = Sha256::digest(end_entity.as_ref()).into();
+        if found == self.sha256 {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+            let differs = FingerprintDiffers { found, expected: self.sha256 };
+            Err(CertificateError::Other(OtherError(Arc::new(differs))).into())
         }
     }
 

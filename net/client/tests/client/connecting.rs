@@ -68,7 +68,11 @@ async fn pinned_fingerprint_is_enough_and_must_match() {
     let mut wrong = broker.identity.fingerprint();
     wrong[31] ^= 1;
     let error = Client::connect(broker.config().with_trust(Trust::Fingerprint(wrong))).await.unwrap_err();
-    assert!(matches!(error, ConnectError::NotTrusted { .. }), "{error}");
+    let ConnectError::NotTrusted { why, .. } = &error else { panic!("{error}") };
+    let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (found, expected) = (hex(broker.identity.fingerprint()), hex(wrong));
+    let differs = format!("its fingerprint differs: found {found}, expected {expected}");
+    assert!(why.contains(&differs), "{why}");
 }
 
 #[tokio::test]
