@@ -12,13 +12,15 @@ pub fn links(file: &File, files: &[File]) -> Vec<Broken> {
     let targets = link_targets(&file.text);
     let relative = targets.iter().filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
     let dead = relative.filter(|target| !resolves(file, target, files));
-    dead.map(|target| broken(file, "relative links lead somewhere", target.clone())).collect()
+    dead.map(|target| Broken::in_file(file, "relative links lead somewhere", target.clone())).collect()
 }
 
 /// The code map names every room.
 pub fn code_map(architecture: &File) -> Vec<Broken> {
     let missing = ROOMS.iter().filter(|room| !architecture.text.contains(room.path));
-    missing.map(|room| broken(architecture, "the code map names every room", room.path.to_string())).collect()
+    missing
+        .map(|room| Broken::in_file(architecture, "the code map names every room", room.path.to_string()))
+        .collect()
 }
 
 /// Crate roots say what the room is for.
@@ -27,7 +29,11 @@ pub fn crate_head(file: &File) -> Vec<Broken> {
     if !is_root || file.text.trim_start().starts_with("//!") {
         return Vec::new();
     }
-    vec![broken(file, "a crate root opens with what the room is", "no `//!` at its head".to_string())]
+    vec![Broken::in_file(
+        file,
+        "a crate root opens with what the room is",
+        "no `//!` at its head".to_string(),
+    )]
 }
 
 /// `target` of every `[text](target)` outside of code.
@@ -84,10 +90,6 @@ fn heading_anchor(line: &str) -> Option<String> {
     let text = line.strip_prefix('#')?.trim_start_matches('#').trim();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     Some(kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect())
-}
-
-fn broken(file: &File, rule: &'static str, what: String) -> Broken {
-    Broken { path: file.path.clone(), rule, what }
 }
 
 #[cfg(test)]

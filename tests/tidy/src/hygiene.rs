@@ -15,7 +15,7 @@ pub fn lines(file: &File) -> Vec<Broken> {
     if !file.path.ends_with(".rs") || count <= SOURCE_LINES_MAX {
         return Vec::new();
     }
-    vec![broken(file, "a source file has at most 800 lines", format!("{count} lines"))]
+    vec![Broken::in_file(file, "a source file has at most 800 lines", format!("{count} lines"))]
 }
 
 /// Nothing names a directory of the machine it was written on.
@@ -23,7 +23,7 @@ pub fn machine_paths(file: &File) -> Vec<Broken> {
     let mut out = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
         if let Some(path) = MACHINE_PATHS.iter().find(|path| starts_a_path(line, path)) {
-            out.push(broken(file, "no machine paths", format!("line {}: {path}", number + 1)));
+            out.push(Broken::in_file(file, "no machine paths", format!("line {}: {path}", number + 1)));
         }
     }
     out
@@ -44,7 +44,7 @@ pub fn registries(file: &File) -> Vec<Broken> {
         return Vec::new();
     }
     let named = WORDS.iter().filter(|word| file.text.contains(*word));
-    named.map(|word| broken(file, "no registry but cargo's own", (*word).to_string())).collect()
+    named.map(|word| Broken::in_file(file, "no registry but cargo's own", (*word).to_string())).collect()
 }
 
 /// The root holds what the plan says and dotfiles.
@@ -61,10 +61,6 @@ pub fn top_level(names: &[String]) -> Vec<Broken> {
         }
     }
     out
-}
-
-fn broken(file: &File, rule: &'static str, what: String) -> Broken {
-    Broken { path: file.path.clone(), rule, what }
 }
 
 #[cfg(test)]

@@ -27,6 +27,12 @@ pub struct Broken {
     pub what: String,
 }
 
+impl Broken {
+    pub(crate) fn in_file(file: &tree::File, rule: &'static str, what: String) -> Self {
+        Self { path: file.path.clone(), rule, what }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.path, self.rule, self.what)

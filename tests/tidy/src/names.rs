@@ -47,13 +47,13 @@ pub fn ambient(file: &File) -> Vec<Broken> {
     for path in paths(&without_tests(&tokens(&file.text))) {
         let hit = AMBIENT.iter().find(|(form, _)| contains(&path, form));
         if let Some((_, reached)) = hit {
-            out.push(broken(
+            out.push(Broken::in_file(
                 file,
                 "a pure room reaches nothing outside",
                 format!("{} ({reached})", path.join("::")),
             ));
         } else if is_socket(&path) {
-            out.push(broken(
+            out.push(Broken::in_file(
                 file,
                 "a pure room reaches nothing outside",
                 format!("{} (sockets)", path.join("::")),
@@ -86,10 +86,10 @@ pub fn wings(file: &File) -> Vec<Broken> {
             continue;
         }
         if file.path.starts_with("storage/") && (engine || net) {
-            out.push(broken(file, "storage names neither engine nor net", path.join("::")));
+            out.push(Broken::in_file(file, "storage names neither engine nor net", path.join("::")));
         }
         if file.path.starts_with("net/") && engine && first != "engine_api" {
-            out.push(broken(file, "net names of engine only its api", path.join("::")));
+            out.push(Broken::in_file(file, "net names of engine only its api", path.join("::")));
         }
     }
     out
@@ -105,7 +105,7 @@ pub fn no_unsafe(file: &File) -> Vec<Broken> {
     if count == 0 {
         Vec::new()
     } else {
-        vec![broken(file, "unsafe only in storage/disk and net/sockets", what())]
+        vec![Broken::in_file(file, "unsafe only in storage/disk and net/sockets", what())]
     }
 }
 
@@ -120,7 +120,11 @@ pub fn forbids_unsafe(file: &File) -> Vec<Broken> {
     if (0..tokens.len()).any(|at| starts_with(&tokens[at..], &form)) {
         return Vec::new();
     }
-    vec![broken(file, "a crate root forbids unsafe code", "#![forbid(unsafe_code)] is missing".to_string())]
+    vec![Broken::in_file(
+        file,
+        "a crate root forbids unsafe code",
+        "#![forbid(unsafe_code)] is missing".to_string(),
+    )]
 }
 
 /// Nothing unfinished or switched off.
@@ -136,7 +140,7 @@ pub fn unfinished(file: &File) -> Vec<Broken> {
     let mut out = Vec::new();
     for at in 0..tokens.len() {
         if let Some(form) = FORMS.iter().find(|form| starts_with(&tokens[at..], form)) {
-            out.push(broken(file, "nothing unfinished, no test switched off", form.concat()));
+            out.push(Broken::in_file(file, "nothing unfinished, no test switched off", form.concat()));
         }
     }
     out
@@ -180,7 +184,7 @@ fn named_crate(file: &File, allowed: bool, name: &str, rule: &'static str) -> Ve
     }
     let all = paths(&tokens(&file.text));
     let named = all.iter().filter(|path| path.len() > 1 && path[0] == name);
-    named.map(|path| broken(file, rule, path.join("::"))).collect()
+    named.map(|path| Broken::in_file(file, rule, path.join("::"))).collect()
 }
 
 fn contains(path: &[String], form: &[&str]) -> bool {
@@ -200,10 +204,6 @@ fn is_socket(path: &[String]) -> bool {
         }
         _ => false,
     }
-}
-
-fn broken(file: &File, rule: &'static str, what: String) -> Broken {
-    Broken { path: file.path.clone(), rule, what }
 }
 
 #[cfg(test)]
