@@ -35,6 +35,7 @@ const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
 const PROCESS: &str = "millstream-tests-process";
+const SIM: &str = "millstream-tests-sim";
 const TIDY: &str = "millstream-tests-tidy";
 
 /// Left may use right, never back.
@@ -69,11 +70,17 @@ pub const ROOMS: &[Room] = &[
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
+    Room {
+        path: "tests/sim",
+        package: SIM,
+        kind: Kind::Shell,
+        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE, CLIENT],
+    },
     Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
 ];
 
 /// Rooms that may name tokio.
-pub const ON_TOKIO: &[&str] = &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process"];
+pub const ON_TOKIO: &[&str] = &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/sim"];
 
 /// Rooms that may hold `unsafe`, each block with its reason.
 pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets"];

@@ -1,0 +1,4 @@
+//! The simulator's command line.
+#![forbid(unsafe_code)]
+
+fn main() {}
