@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use crate::Broken;
-use crate::plan::{Kind, ON_TOKIO, PURE_PACKAGES, ROOMS, Room};
+use crate::plan::{EVERYWHERE, Kind, ON_TOKIO, PURE_PACKAGES, ROOMS, Room};
 
 /// Packages that bring tokio with them.
 const TOKIO: &[&str] = &["tokio", "quinn", "hyper-util", "tokio-util", "tokio-stream"];
@@ -37,7 +37,9 @@ fn package(key: &str, value: &Value, workspace: Option<&Table>) -> String {
 
 /// Arrows between rooms, dev-dependencies included: a test may not look where its room may not.
 pub fn arrows(room: &Room, found: &Dependencies) -> Vec<Broken> {
-    let house = |name: &String| ROOMS.iter().any(|other| other.package == name);
+    let house = |name: &String| {
+        ROOMS.iter().any(|other| other.package == name) && !EVERYWHERE.contains(&name.as_str())
+    };
     let all = found.normal.iter().chain(&found.dev).filter(|name| house(name));
     let wrong = all.filter(|name| !room.uses.contains(&name.as_str()) && *name != room.package);
     wrong.map(|name| broken(room, "an arrow the plan does not have", name)).collect()

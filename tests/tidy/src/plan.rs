@@ -35,6 +35,7 @@ const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
 const PROCESS: &str = "millstream-tests-process";
+const REACH: &str = "millstream-reach";
 const SIM: &str = "millstream-tests-sim";
 const TIDY: &str = "millstream-tests-tidy";
 
@@ -70,6 +71,7 @@ pub const ROOMS: &[Room] = &[
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
+    Room { path: "tests/reach", package: REACH, kind: Kind::Shell, uses: &[] },
     Room {
         path: "tests/sim",
         package: SIM,
@@ -79,8 +81,12 @@ pub const ROOMS: &[Room] = &[
     Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
 ];
 
+/// What every room may use: nothing of it is left in a product's build.
+pub const EVERYWHERE: &[&str] = &[REACH];
+
 /// Rooms that may name tokio.
-pub const ON_TOKIO: &[&str] = &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/sim"];
+pub const ON_TOKIO: &[&str] =
+    &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/sim"];
 
 /// Rooms that may hold `unsafe`, each block with its reason.
 pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets"];
