@@ -347,6 +347,7 @@ fn node_config(
         message_bytes_max: MESSAGE_BYTES_MAX,
         receive_window_bytes: receive_window as u32,
         send_buffer_bytes: SEND_BUFFER_BYTES,
+        seed: None,
     };
     Ok(NodeConfig {
         cpus,

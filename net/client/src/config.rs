@@ -1,7 +1,10 @@
 //! What a client is told at the start.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::outside::{Outside, System};
 
 /// How to reach a cluster. Start from [`Config::new`] or [`Config::default`] and change fields.
 #[derive(Debug, Clone)]
@@ -26,6 +29,9 @@ pub struct Config {
     /// Dial this core of every broker, whichever owns the partition. Answers are the same, one hop later.
     /// For tests.
     pub force_core: Option<u8>,
+    /// The world around the client where it is not the operating system. For simulators.
+    #[doc(hidden)]
+    pub outside: Option<Arc<dyn Outside>>,
 }
 
 /// Whom to believe that it is the broker. There is no way to believe everybody.
@@ -60,6 +66,7 @@ impl Config {
             idle_timeout: Duration::from_secs(10),
             socket_buffer_bytes: 4 << 20,
             force_core: None,
+            outside: None,
         }
     }
 
@@ -67,6 +74,11 @@ impl Config {
     #[must_use]
     pub fn with_trust(self, trust: Trust) -> Self {
         Self { trust, ..self }
+    }
+
+    pub(crate) fn outside(&self) -> Arc<dyn Outside> {
+        let system = || Arc::new(System::new(self.socket_buffer_bytes)) as _;
+        self.outside.clone().unwrap_or_else(system)
     }
 }
 

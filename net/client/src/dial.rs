@@ -10,11 +10,10 @@ use std::{fmt, io};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, VarInt};
-use rustls::crypto::SecureRandom;
-use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Config, DEFAULT_PORT};
+use crate::outside::Outside;
 use crate::trust::{TrustError, tls_config};
 
 /// Why there is no connection to any broker. Nothing was asked of one.
@@ -102,9 +101,8 @@ impl Drop for Link {
 pub(crate) struct Dialer {
     crypto: Arc<QuicClientConfig>,
     transport: Arc<quinn::TransportConfig>,
-    random: &'static dyn SecureRandom,
+    outside: Arc<dyn Outside>,
     connect_timeout: Duration,
-    socket_buffer_bytes: usize,
 }
 
 impl fmt::Debug for Dialer {
@@ -121,11 +119,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// A handshake on the same machine takes a few milliseconds: after this the port may well be closed.
 const PROBE_AFTER: Duration = Duration::from_millis(100);
-const PROBE_WAIT: Duration = Duration::from_millis(200);
+const PROBE_AGAIN: Duration = Duration::from_millis(200);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 impl Dialer {
-    pub(crate) fn new(config: &Config) -> Result<Self, ConnectError> {
+    pub(crate) fn new(config: &Config, outside: Arc<dyn Outside>) -> Result<Self, ConnectError> {
         let tls = tls_config(&config.trust)?;
         let crypto = QuicClientConfig::try_from(tls).expect("ring has the initial cipher suite");
         let mut transport = quinn::TransportConfig::default();
@@ -148,27 +146,25 @@ impl Dialer {
         Ok(Self {
             crypto: Arc::new(crypto),
             transport: Arc::new(transport),
-            random: rustls::crypto::ring::default_provider().secure_random,
+            outside,
             connect_timeout: config.connect_timeout,
-            socket_buffer_bytes: config.socket_buffer_bytes,
         })
     }
 
     /// A random number, for seeds.
     pub(crate) fn seed(&self) -> u64 {
-        u64::from_le_bytes(random_bytes(self.random))
+        u64::from_le_bytes(random_bytes(&*self.outside))
     }
 
     pub(crate) async fn dial(&self, address: &str, core: u8) -> Result<Link, ConnectError> {
         let (host, port) = split_address(address)?;
         let unresolved = |why: String| ConnectError::Address { address: address.into(), why };
-        let resolved: Vec<SocketAddr> = timeout(self.connect_timeout, tokio::net::lookup_host((host, port)))
+        let resolved: Vec<SocketAddr> = timeout(self.connect_timeout, self.outside.resolve(host, port))
             .await
             .map_err(|_| {
                 unresolved(format!("no answer from the resolver within {:?}", self.connect_timeout))
             })?
-            .map_err(|error| unresolved(error.to_string()))?
-            .collect();
+            .map_err(|error| unresolved(error.to_string()))?;
         let mut first_error = None;
         for remote in resolved {
             match self.dial_resolved(address, host, remote, core).await {
@@ -190,9 +186,9 @@ impl Dialer {
         let endpoint = self.endpoint(remote).map_err(|error| failed(error.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::clone(&self.crypto) as _);
         config.transport_config(Arc::clone(&self.transport));
-        let random = self.random;
+        let outside = Arc::clone(&self.outside);
         config.initial_dst_cid_provider(Arc::new(move || {
-            let mut id: [u8; FIRST_ID_BYTES] = random_bytes(random);
+            let mut id: [u8; FIRST_ID_BYTES] = random_bytes(&*outside);
             id[0] = core;
             quinn_proto::ConnectionId::new(&id)
         }));
@@ -205,35 +201,24 @@ impl Dialer {
                 Ok(Err(error)) => return Err(explain(address, error, no_answer)),
                 Err(_) => return Err(no_answer),
             },
-            () = until_port_closed(remote) => {
+            () = until_port_closed(&*self.outside, remote) => {
                 return Err(ConnectError::PortClosed { address: address.into(), port: remote.port() });
             }
         };
-        tokio::spawn(watch(connection.clone(), remote));
+        tokio::spawn(watch(Arc::clone(&self.outside), connection.clone(), remote));
         Ok(Link { connection, endpoint })
     }
 
     fn endpoint(&self, remote: SocketAddr) -> io::Result<quinn::Endpoint> {
-        use socket2::{Domain, Protocol, Socket, Type};
-
-        let local: SocketAddr = match remote {
-            SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
-        // As much as the system grants: less costs speed, nothing else.
-        let _ = socket.set_recv_buffer_size(self.socket_buffer_bytes);
-        let _ = socket.set_send_buffer_size(self.socket_buffer_bytes);
-        socket.bind(&local.into())?;
         let mut config = quinn::EndpointConfig::default();
         config.max_udp_payload_size(net_wire::DATAGRAM_BYTES_MAX).expect("above QUIC's minimum");
-        quinn::Endpoint::new(config, None, socket.into(), Arc::new(quinn::TokioRuntime))
+        self.outside.endpoint(remote, config)
     }
 }
 
-fn random_bytes<const COUNT: usize>(random: &dyn SecureRandom) -> [u8; COUNT] {
+fn random_bytes<const COUNT: usize>(outside: &dyn Outside) -> [u8; COUNT] {
     let mut bytes = [0; COUNT];
-    random.fill(&mut bytes).expect("the system has random numbers");
+    outside.fill_random(&mut bytes);
     bytes
 }
 
@@ -298,38 +283,17 @@ fn explain(address: &str, error: ConnectionError, no_answer: ConnectError) -> Co
     }
 }
 
-/// Ends when the other machine says that nobody listens on the port. quinn's socket serves many peers and so
-/// never hears of it; one that is connected does. Asks only if the handshake is not done soon.
-async fn until_port_closed(remote: SocketAddr) {
+/// Ends when the other machine says that nobody listens on the port. Asks only if the handshake is not done soon.
+async fn until_port_closed(outside: &dyn Outside, remote: SocketAddr) {
     sleep(PROBE_AFTER).await;
-    while !is_port_closed(remote).await {
-        sleep(PROBE_WAIT).await;
-    }
-}
-
-async fn is_port_closed(remote: SocketAddr) -> bool {
-    let local: SocketAddr = match remote {
-        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let Ok(socket) = UdpSocket::bind(local).await else { return false };
-    if socket.connect(remote).await.is_err() {
-        return false;
-    }
-    // One byte is no QUIC packet: whoever listens drops it without an answer.
-    if let Err(error) = socket.send(&[0]).await {
-        return error.kind() == io::ErrorKind::ConnectionRefused;
-    }
-    let mut buffer = [0; 1];
-    match timeout(PROBE_WAIT, socket.recv(&mut buffer)).await {
-        Ok(Err(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
-        Ok(Ok(_)) | Err(_) => false,
+    while !outside.is_port_closed(remote).await {
+        sleep(PROBE_AGAIN).await;
     }
 }
 
 /// Closes `connection` soon after the broker's port has closed, instead of at the idle timeout: a broker that
 /// is restarted is found again in a fraction of a second.
-async fn watch(connection: quinn::Connection, remote: SocketAddr) {
+async fn watch(outside: Arc<dyn Outside>, connection: quinn::Connection, remote: SocketAddr) {
     let mut received = 0;
     // Datagrams sent when the other side was last heard of.
     let mut sent_then = None;
@@ -345,7 +309,7 @@ async fn watch(connection: quinn::Connection, remote: SocketAddr) {
             sent_then = Some(sent);
             continue;
         }
-        if sent_then.is_none_or(|then| sent > then) && is_port_closed(remote).await {
+        if sent_then.is_none_or(|then| sent > then) && outside.is_port_closed(remote).await {
             connection.close(VarInt::from_u32(0), b"the broker's port is closed");
             return;
         }

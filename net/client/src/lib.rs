@@ -32,6 +32,8 @@ mod admin;
 mod client;
 mod config;
 mod dial;
+#[doc(hidden)]
+pub mod outside;
 mod producer;
 mod reader;
 mod rpc;

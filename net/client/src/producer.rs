@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine_api::{Acks, ProduceError, TopicError};
-use storage_frame::TimestampMs;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -313,7 +312,7 @@ impl Producer {
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Delivery, AppendError> {
-        let timestamp = record.timestamp.unwrap_or_else(wall_clock);
+        let timestamp = record.timestamp.unwrap_or_else(|| self.core.shared.outside.wall_clock());
         let now = self.core.now();
         let (delivery, wake, start, is_stale) = {
             let mut state = self.core.lock();
@@ -446,15 +445,6 @@ fn send_error(topic: &str, error: AppendError, after: Duration) -> SendError {
         AppendError::Fenced(error) => SendError::Fenced(error),
         AppendError::Closed => SendError::Closed,
     }
-}
-
-fn wall_clock() -> TimestampMs {
-    let now = std::time::SystemTime::now();
-    let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-    TimestampMs(match now.duration_since(std::time::UNIX_EPOCH) {
-        Ok(since) => millis(since),
-        Err(before) => -millis(before.duration()),
-    })
 }
 
 fn settings(

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::dial::{ConnectError, Dialer, Link};
+use crate::outside::Outside;
 use crate::rpc::{RequestError, ask, is_repeatable, unexpected};
 use crate::state::backoff::Backoff;
 
@@ -88,6 +89,7 @@ pub(crate) struct TopicInfo {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) outside: Arc<dyn Outside>,
     dialer: Dialer,
     links: Mutex<Links>,
     topics: Mutex<AHashMap<Arc<str>, Arc<TopicInfo>>>,
@@ -113,7 +115,8 @@ const MESSAGE_BYTES_MAX_DEFAULT: usize = 1 << 20;
 impl Shared {
     /// Connects to the first of the configured servers that answers.
     pub(crate) async fn connect(config: Config) -> Result<Self, ConnectError> {
-        let dialer = Dialer::new(&config)?;
+        let outside = config.outside();
+        let dialer = Dialer::new(&config, Arc::clone(&outside))?;
         let core = config.force_core.unwrap_or(0);
         let mut attempts = Vec::new();
         for server in &config.servers {
@@ -126,6 +129,7 @@ impl Shared {
                     let slot = Arc::new(tokio::sync::Mutex::new(slot));
                     return Ok(Self {
                         config,
+                        outside,
                         dialer,
                         links: Mutex::new(Links {
                             slots: BTreeMap::from([(key, slot)]),

@@ -19,12 +19,36 @@ const TAGGED_BYTES: usize = 6;
 pub(crate) struct CoreCids {
     core: CoreId,
     key: hmac::Key,
-    random: RandomConnectionIdGenerator,
+    random: Random,
+}
+
+#[derive(Clone)]
+enum Random {
+    System(RandomConnectionIdGenerator),
+    /// SplitMix64 of the seed told.
+    Seeded(u64),
+}
+
+impl Random {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::System(system) => bytes.copy_from_slice(&system.generate_cid()),
+            Self::Seeded(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                bytes.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..bytes.len()]);
+            }
+        }
+    }
 }
 
 impl CoreCids {
-    pub(crate) fn new(core: CoreId, key: hmac::Key) -> Self {
-        Self { core, key, random: RandomConnectionIdGenerator::new(TAGGED_BYTES - 1) }
+    /// Without a seed the system is asked for randomness.
+    pub(crate) fn new(core: CoreId, key: hmac::Key, seed: Option<u64>) -> Self {
+        let system = || Random::System(RandomConnectionIdGenerator::new(TAGGED_BYTES - 1));
+        Self { core, key, random: seed.map_or_else(system, Random::Seeded) }
     }
 
     fn tag(&self, tagged: &[u8]) -> [u8; 2] {
@@ -37,7 +61,7 @@ impl ConnectionIdGenerator for CoreCids {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; CID_BYTES];
         id[0] = self.core.0;
-        id[1..TAGGED_BYTES].copy_from_slice(&self.random.generate_cid());
+        self.random.fill(&mut id[1..TAGGED_BYTES]);
         let tag = self.tag(&id[..TAGGED_BYTES]);
         id[TAGGED_BYTES..].copy_from_slice(&tag);
         ConnectionId::new(&id)

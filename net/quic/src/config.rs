@@ -1,13 +1,14 @@
 //! Settings, and the limits that are not settings.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use engine_api::CoreId;
 use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
-    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, ValidationTokenConfig, VarInt,
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TimeSource, TransportConfig, ValidationTokenConfig,
+    VarInt,
 };
 use ring::{hkdf, hmac};
 
@@ -29,6 +30,9 @@ pub struct ServerConfig {
     pub receive_window_bytes: u32,
     /// Bytes buffered for sending on one stream before its reader has to wait.
     pub send_buffer_bytes: usize,
+    /// Where every random choice but TLS's comes from, for simulations: another for each core and each life of it.
+    /// With it tokens do not age, for there is no wall clock. `None`: the system is asked.
+    pub seed: Option<u64>,
 }
 
 /// Of several datagrams handed out at once: the kernel cuts up no more than one IP packet's worth.
@@ -80,10 +84,11 @@ pub(crate) fn endpoint_parts(config: &ServerConfig) -> (EndpointConfig, quinn_pr
         std::str::from_utf8(net_wire::ALPN)
     );
     let hmac_key = |purpose: &str| hmac::Key::new(hmac::HMAC_SHA256, &derive(&config.secret, purpose));
-    let cids = CoreCids::new(config.core, hmac_key("connection id"));
+    let cids = CoreCids::new(config.core, hmac_key("connection id"), config.seed);
     let mut endpoint = EndpointConfig::new(Arc::new(hmac_key("stateless reset")));
     endpoint.cid_generator(move || Box::new(cids.clone()));
     endpoint.max_udp_payload_size(net_wire::DATAGRAM_BYTES_MAX).expect("above QUIC's minimum");
+    endpoint.rng_seed(config.seed.map(|seed| derive(&seeding(seed), "endpoint")));
 
     let crypto = QuicServerConfig::try_from(Arc::clone(&config.tls)).expect("TLS 1.3 with AES-128-GCM");
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&derive(&config.secret, "token"));
@@ -92,6 +97,9 @@ pub(crate) fn endpoint_parts(config: &ServerConfig) -> (EndpointConfig, quinn_pr
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0);
     server.transport_config(Arc::new(transport(config))).validation_token_config(tokens).migration(true);
+    if config.seed.is_some() {
+        server.time_source(Arc::new(NoTime));
+    }
     (endpoint, server)
 }
 
@@ -121,6 +129,21 @@ fn transport(config: &ServerConfig) -> TransportConfig {
 /// window and not sent.
 fn send_window_bytes(config: &ServerConfig) -> u64 {
     (4 * config.send_buffer_bytes as u64).max(4 << 20)
+}
+
+/// The time of a simulation that has no wall clock.
+struct NoTime;
+
+impl TimeSource for NoTime {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+fn seeding(seed: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes
 }
 
 /// Another key for each purpose.

@@ -15,13 +15,26 @@ const SOON: Duration = Duration::from_millis(20);
 #[test]
 fn every_connection_id_begins_with_the_core() {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
-    let mut cids = CoreCids::new(engine_api::CoreId(CORE), key);
+    let mut cids = CoreCids::new(engine_api::CoreId(CORE), key, None);
     for _ in 0..1000 {
         let id = cids.generate_cid();
         assert_eq!((id.len(), id[0]), (CID_BYTES, CORE));
         assert!(cids.validate(&id).is_ok());
     }
     assert!(cids.validate(&quinn_proto::ConnectionId::new(&[CORE; CID_BYTES])).is_err());
+}
+
+#[test]
+fn connection_ids_follow_from_the_seed() {
+    let ids = |seed| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
+        let mut cids = CoreCids::new(engine_api::CoreId(CORE), key, seed);
+        (0..5).map(|_| cids.generate_cid()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(ids(Some(1)), ids(Some(1)));
+    assert!(ids(Some(1)).is_disjoint(&ids(Some(2))));
+    assert!(ids(None).is_disjoint(&ids(None)));
+    assert_eq!(ids(Some(1)).len(), 5);
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(crate) fn server_config() -> ServerConfig {
         message_bytes_max: 2 << 20,
         receive_window_bytes: 1 << 20,
         send_buffer_bytes: 128 << 10,
+        seed: None,
     }
 }
 

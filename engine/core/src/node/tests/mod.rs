@@ -92,6 +92,7 @@ impl Place {
             message_bytes_max: 2 << 20,
             receive_window_bytes: 1 << 20,
             send_buffer_bytes: 256 << 10,
+            seed: None,
         };
         let config = NodeConfig {
             cpus: available_cpus().unwrap().into_iter().take(cores).collect(),

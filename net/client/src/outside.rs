@@ -1,0 +1,117 @@
+//! Everything the SDK takes from outside: names, sockets, chance, the wall clock. (Durations are tokio's.)
+//!
+//! One value, so that a simulator can be all of it. Not for anybody else: it names quinn, whose version is no part
+//! of this library's promises.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use rustls::crypto::SecureRandom;
+use storage_frame::TimestampMs;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+/// What has to be waited for.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The world around a client. See the module.
+pub trait Outside: fmt::Debug + Send + Sync + 'static {
+    /// The network addresses of `host`, each with `port`, best first.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Waiting<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// A QUIC endpoint on a socket of its own that reaches `remote`. `config` goes to quinn, with whatever this
+    /// world has to add.
+    ///
+    /// # Errors
+    /// There is no socket.
+    fn endpoint(&self, remote: SocketAddr, config: quinn::EndpointConfig) -> io::Result<quinn::Endpoint>;
+
+    /// Whether the machine of `remote` says that nobody listens there. Silence is no such answer.
+    fn is_port_closed(&self, remote: SocketAddr) -> Waiting<'_, bool>;
+
+    /// Fills `bytes` with random ones.
+    fn fill_random(&self, bytes: &mut [u8]);
+
+    /// The time for records that do not say theirs.
+    fn wall_clock(&self) -> TimestampMs;
+}
+
+/// The operating system.
+#[derive(Debug)]
+pub(crate) struct System {
+    random: &'static dyn SecureRandom,
+    /// Of sockets; the system may grant less.
+    socket_buffer_bytes: usize,
+}
+
+/// How long a machine may take to say that a port is closed.
+const PROBE_WAIT: Duration = Duration::from_millis(200);
+
+impl System {
+    pub(crate) fn new(socket_buffer_bytes: usize) -> Self {
+        let random = rustls::crypto::ring::default_provider().secure_random;
+        Self { random, socket_buffer_bytes }
+    }
+}
+
+impl Outside for System {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Waiting<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn endpoint(&self, remote: SocketAddr, config: quinn::EndpointConfig) -> io::Result<quinn::Endpoint> {
+        use socket2::{Domain, Protocol, Socket, Type};
+
+        let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
+        // As much as the system grants: less costs speed, nothing else.
+        let _ = socket.set_recv_buffer_size(self.socket_buffer_bytes);
+        let _ = socket.set_send_buffer_size(self.socket_buffer_bytes);
+        socket.bind(&any_address(remote).into())?;
+        quinn::Endpoint::new(config, None, socket.into(), Arc::new(quinn::TokioRuntime))
+    }
+
+    /// quinn's socket serves many peers and so never hears of it; one that is connected does.
+    fn is_port_closed(&self, remote: SocketAddr) -> Waiting<'_, bool> {
+        Box::pin(probe(remote))
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        self.random.fill(bytes).expect("the system has random numbers");
+    }
+
+    fn wall_clock(&self) -> TimestampMs {
+        let now = std::time::SystemTime::now();
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        TimestampMs(match now.duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            Err(before) => -millis(before.duration()),
+        })
+    }
+}
+
+fn any_address(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+async fn probe(remote: SocketAddr) -> bool {
+    let Ok(socket) = UdpSocket::bind(any_address(remote)).await else { return false };
+    if socket.connect(remote).await.is_err() {
+        return false;
+    }
+    // One byte is no QUIC packet: whoever listens drops it without an answer.
+    if let Err(error) = socket.send(&[0]).await {
+        return error.kind() == io::ErrorKind::ConnectionRefused;
+    }
+    let mut buffer = [0; 1];
+    match timeout(PROBE_WAIT, socket.recv(&mut buffer)).await {
+        Ok(Err(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) | Err(_) => false,
+    }
+}
