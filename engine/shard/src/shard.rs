@@ -69,6 +69,12 @@ impl Shard {
         }
     }
 
+    /// Cores of this node, as configured.
+    #[must_use]
+    pub fn cores(&self) -> u8 {
+        self.ctx.config.cores
+    }
+
     /// The core that answers `request`: the owner of its partition, core 0 for changes of metadata, this core
     /// for everything it can answer itself (unknown partitions included).
     #[must_use]

@@ -30,6 +30,7 @@ const CLIENT: &str = "millstream-client";
 const API: &str = "millstream-engine-api";
 const META: &str = "millstream-engine-meta";
 const SHARD: &str = "millstream-engine-shard";
+const TURN: &str = "millstream-engine-turn";
 const CORE: &str = "millstream-engine-core";
 const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
@@ -48,10 +49,16 @@ pub const ROOMS: &[Room] = &[
     Room { path: "engine/meta", package: META, kind: Kind::Pure, uses: &[API, FRAME] },
     Room { path: "engine/shard", package: SHARD, kind: Kind::Pure, uses: &[API, META, FRAME, LOG] },
     Room {
+        path: "engine/turn",
+        package: TURN,
+        kind: Kind::Pure,
+        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE],
+    },
+    Room {
         path: "engine/core",
         package: CORE,
         kind: Kind::Door,
-        uses: &[API, META, SHARD, FRAME, LOG, DISK, SOCKETS, QUIC, WIRE],
+        uses: &[API, META, SHARD, TURN, FRAME, LOG, DISK, SOCKETS, QUIC, WIRE],
     },
     Room {
         path: "engine/broker",
