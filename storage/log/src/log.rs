@@ -241,12 +241,14 @@ impl Log {
 
     /// Drops cached frames (not staged ones), oldest first, until about `bytes` are freed; returns how many were.
     pub fn shrink_cache(&mut self, bytes: usize) -> usize {
+        reach::mark!("log.cache_dropped_for_memory", self.recent.bytes() > self.recent.staged_bytes());
         self.recent.drop_durable(bytes)
     }
 
     /// Writes what is staged, then the clean-shutdown marker; then `Closed`.
     pub fn close(&mut self) {
         if self.goal == Goal::Serve {
+            reach::mark!("log.closed_while_writing", self.writer.is_writing());
             self.goal = Goal::Close;
             if self.state == LogState::Ready {
                 self.state = LogState::Closing;
@@ -303,6 +305,7 @@ impl Log {
         let takes_space =
             |purpose| matches!(purpose, Purpose::Zero { .. } | Purpose::Make(_) | Purpose::Checkpoint);
         if self.space.is_out() && !self.space.is_waiting() && !self.ops.any(takes_space) {
+            reach::mark!("log.space_not_needed_any_more");
             self.space.on_granted();
         }
     }
@@ -338,9 +341,13 @@ impl Log {
     fn on_opening(&mut self, now: Now, result: DiskResult) {
         let opening = self.opening.as_mut().expect("opening is under way");
         match opening.on_reply(result) {
-            _ if self.goal.is_remove() => self.opening = None,
+            _ if self.goal.is_remove() => {
+                reach::mark!("log.removed_while_opening");
+                self.opening = None;
+            }
             Next::Ask(op) => self.ops.ask(Purpose::Open, op),
             Next::Failed(why) => {
+                reach::mark!("log.opening_failed");
                 self.opening = None;
                 self.fail(why);
             }
@@ -352,6 +359,7 @@ impl Log {
     }
 
     fn on_opened(&mut self, now: Now, opened: Opened) {
+        reach::mark!("log.closed_while_opening", self.goal == Goal::Close);
         self.checkpoints.on_opened(now.mono, &opened);
         self.start = opened.start;
         self.durable = opened.end;

@@ -134,6 +134,7 @@ impl Opening {
                 bytes_max: CHECKPOINT_FILE_BYTES_MAX,
             });
         }
+        reach::mark!("log.checkpoint_missing", !self.files.is_empty());
         self.survey()
     }
 
@@ -142,14 +143,19 @@ impl Opening {
             Ok(DiskReply::Bytes(file)) => match Checkpoint::decode(&file, self.log) {
                 Ok(checkpoint) => self.checkpoint = Some(checkpoint),
                 Err(newer @ FormatError::Newer { .. }) => {
+                    reach::mark!("log.checkpoint_newer");
                     return Next::Failed(format!("checkpoint: {newer}"));
                 }
                 Err(FormatError::Damaged(why)) => {
+                    reach::mark!("log.checkpoint_damaged");
                     self.notes.push(format!("checkpoint damaged ({why}): every segment is scanned"));
                 }
             },
             Ok(other) => unreachable!("ReadFile answered by {other:?}"),
-            Err(error) => return Next::Failed(format!("checkpoint: {error}")),
+            Err(error) => {
+                reach::mark!("log.checkpoint_unreadable");
+                return Next::Failed(format!("checkpoint: {error}"));
+            }
         }
         self.survey()
     }
@@ -174,6 +180,7 @@ impl Opening {
             self.segments.iter().rev().find(|segment| segment.is_begun()).map(|segment| segment.id);
         let is_unread = |id: &SegmentId| *id >= first && Some(*id) > begun_last;
         let unread = self.files.keys().rev().copied().take_while(is_unread).collect();
+        reach::mark!("log.survey_reads_headers", self.checkpoint.is_some() && !Vec::is_empty(&unread));
         self.next_header(Vec::new(), unread)
     }
 
@@ -196,9 +203,13 @@ impl Opening {
             Ok(DiskReply::Bytes(block)) if block.len() < BLOCK_BYTES => FirstBlock::Zeros,
             Ok(DiskReply::Bytes(block)) => SegmentHeader::decode(&block),
             Ok(other) => unreachable!("Read answered by {other:?}"),
-            Err(error) => FirstBlock::Unreadable(FormatError::Damaged(error.to_string())),
+            Err(error) => {
+                reach::mark!("log.segment_header_unreadable");
+                FirstBlock::Unreadable(FormatError::Damaged(error.to_string()))
+            }
         };
         if let FirstBlock::Unreadable(newer @ FormatError::Newer { .. }) = &block {
+            reach::mark!("log.segment_newer");
             return Next::Failed(format!("segment {}: {newer}", segment.0));
         }
         found.push((segment, block));
@@ -221,6 +232,7 @@ impl Opening {
     fn next_removal(&mut self, opened: Box<Opened>) -> Next {
         match self.remove.pop() {
             Some(name) => {
+                reach::mark!("log.orphan_index_removed", matches!(name, FileName::Index(_)));
                 self.step = Step::Remove(opened);
                 Next::Ask(DiskOp::RemoveFile { name })
             }
@@ -236,7 +248,10 @@ impl Opening {
         match result {
             Ok(_) => self.next_removal(opened),
             Err(error) if error.kind == DiskErrorKind::NotFound => self.next_removal(opened),
-            Err(error) => Next::Failed(format!("removing left-overs: {error}")),
+            Err(error) => {
+                reach::mark!("log.left_over_not_removed");
+                Next::Failed(format!("removing left-overs: {error}"))
+            }
         }
     }
 
@@ -248,6 +263,10 @@ impl Opening {
         // A state of before the first segment knows nothing of the frames between, which nobody can tell any
         // more: its owner would take what follows for what comes next. Better none.
         let stated = checkpoint.filter(|c| c.app_state.is_some() && c.scan.offset >= first);
+        reach::mark!(
+            "log.state_of_retired_frames",
+            stated.is_none() && checkpoint.is_some_and(|c| c.app_state.is_some())
+        );
         let app_state = stated.and_then(|checkpoint| checkpoint.app_state.clone());
         let app_point = stated.map(|checkpoint| checkpoint.scan);
         Opened {

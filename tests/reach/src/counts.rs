@@ -48,9 +48,7 @@ mod tests {
 
     fn pass(often: bool) {
         crate::mark!("reach.came_by");
-        if often {
-            crate::mark!("reach.came_often");
-        }
+        crate::mark!("reach.came_often", often);
     }
 
     #[test]
@@ -83,6 +81,7 @@ mod tests {
     // What runs in a constant calls nothing and keeps nothing.
     const NOTHING: () = {
         crate::mark!("reach.never_counted");
+        crate::mark!("reach.never_asked", there_is_no_such_function());
     };
 
     #[test]

@@ -18,7 +18,9 @@ pub use counts::take;
 pub use counts::{Site, passed};
 pub use declared::{Place, declared};
 
-/// Counts that this path was taken. The name is `room.what_happened`, once in the house.
+/// Counts that this path was taken. The name is `room.what_happened`, once in the house. With a condition, where no
+/// branch of its own tells the path: counts when it holds. It is not computed at all without the feature, so it must
+/// change nothing.
 #[cfg(feature = "count")]
 #[macro_export]
 macro_rules! mark {
@@ -28,6 +30,11 @@ macro_rules! mark {
         }
         $crate::passed(&SITE);
     }};
+    ($name:literal, $when:expr) => {
+        if $when {
+            $crate::mark!($name);
+        }
+    };
 }
 
 /// Counts that this path was taken, in a build with the feature `count`: not in this one.
@@ -35,4 +42,5 @@ macro_rules! mark {
 #[macro_export]
 macro_rules! mark {
     ($name:literal) => {{}};
+    ($name:literal, $when:expr) => {{}};
 }

@@ -183,6 +183,7 @@ impl Log {
         if self.is_checkpoint_ready(now) {
             self.write_checkpoint(now, false);
         } else if self.checkpoints.is_pressing {
+            reach::mark!("log.checkpoint_pressed");
             // It carries the state given before, so the one that is due stays due.
             let due = self.checkpoints.due;
             self.write_checkpoint(now, false);
@@ -194,6 +195,7 @@ impl Log {
         let checkpoints = &self.checkpoints;
         let Some(due_since) = checkpoints.due.since else { return false };
         let has_waited = now.mono.saturating_sub(due_since) >= CHECKPOINT_STATE_WAIT;
+        reach::mark!("log.checkpoint_without_new_state", has_waited && self.wants_app_state());
         checkpoints.next_state.is_none() && (has_waited || !self.wants_app_state())
     }
 
@@ -241,17 +243,22 @@ impl Log {
                 if self.is_serving_or_closing() {
                     self.retiring.extend(written.retire);
                 }
+                reach::mark!("log.trim_goes_on", self.checkpoints.trim_waits && written.start < self.start);
                 if self.checkpoints.trim_waits && written.start >= self.start {
                     self.checkpoints.trim_waits = false;
                     self.events.push(LogEvent::Trimmed);
                 }
             }
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
+                reach::mark!("log.checkpoint_refused");
                 self.checkpoints.to_retire.extend(written.retire);
                 self.checkpoints.is_pressing = true;
                 self.refuse_space(now, &error.to_string());
             }
-            Err(error) => self.fail(format!("writing the checkpoint: {error}")),
+            Err(error) => {
+                reach::mark!("log.checkpoint_failed");
+                self.fail(format!("writing the checkpoint: {error}"));
+            }
         }
     }
 }

@@ -28,8 +28,10 @@ impl Log {
         if self.goal.is_remove() {
             return;
         }
+        reach::mark!("log.removed_while_writing", self.writer.is_writing());
         self.goal = Goal::Remove { attempt_count: 0 };
         self.state = LogState::Closing;
+        reach::mark!("log.removed_while_reading", self.reads.has_jobs());
         self.end_all_jobs_trimmed();
         self.space.on_granted(); // Removing takes none.
         self.ops.withdraw_wanted();
@@ -47,6 +49,8 @@ impl Log {
         *attempt_count += 1;
         let is_last = *attempt_count >= REMOVE_ATTEMPTS_MAX;
         if let Err(error) = result {
+            reach::mark!("log.remove_given_up", is_last);
+            reach::mark!("log.remove_failed", !is_last);
             self.note(format!("log not removed: {error}"));
             if !is_last {
                 return self.space.on_refused(now.mono);
@@ -64,13 +68,19 @@ impl Log {
         match self.state {
             LogState::Opening | LogState::Ready | LogState::Closed => {}
             // Nothing is written any more: whatever else was planned stays undone.
-            LogState::Damaged { .. } | LogState::Failed { .. } => self.set_closed(),
-            LogState::Closing if !self.reads.is_idle() || !self.retiring.is_empty() => {}
+            LogState::Damaged { .. } | LogState::Failed { .. } => {
+                reach::mark!("log.closed_when_unusable");
+                self.set_closed();
+            }
+            LogState::Closing if !self.reads.is_idle() || !self.retiring.is_empty() => {
+                reach::mark!("log.close_waits_for_retiring", !self.retiring.is_empty());
+            }
             LogState::Closing => {
                 let is_marked = self.checkpoints.is_clean() || !self.has_something_to_say();
                 if is_marked && !self.recent.has_staged() {
                     self.set_closed();
                 } else if self.space.is_out() {
+                    reach::mark!("log.closed_without_space");
                     let bytes = self.recent.staged_bytes();
                     self.note(format!(
                         "closed without room for a clean marker, {bytes} staged bytes given up"

@@ -77,6 +77,7 @@ impl Reads {
     fn keep(&mut self, index: SegmentIndex, is_stored: bool) {
         self.indexes.retain(|loaded| loaded.index.segment != index.segment);
         if self.indexes.len() == INDEXES_MAX {
+            reach::mark!("log.index_evicted");
             self.indexes.remove(0);
         }
         self.indexes.push(Loaded { index, is_stored });
@@ -147,6 +148,7 @@ impl Log {
     /// Answers `job`, or asks the disk for what it needs next.
     fn advance(&mut self, mut job: Job) {
         if self.goal.is_remove() {
+            reach::mark!("log.read_while_removed");
             return self.answer_error(&job, ReadError::Trimmed);
         }
         // Each turn moves on by a segment.
@@ -155,9 +157,11 @@ impl Log {
             match &mut job.goal {
                 Goal::Read { from: asked, limit, bytes_max } => {
                     if *asked < self.start {
+                        reach::mark!("log.read_trimmed_while_waiting");
                         return self.answer_error(&job, ReadError::Trimmed);
                     }
                     if let Some(frames) = self.recent.read(from, *limit, *bytes_max) {
+                        reach::mark!("log.read_ends_in_memory");
                         return self.events.push(LogEvent::Read(job.id, Ok(frames)));
                     }
                     break self.segment_of(from);
@@ -165,9 +169,11 @@ impl Log {
                 Goal::Find { from: looked, at, limit } => {
                     *looked = from;
                     if from >= *limit {
+                        reach::mark!("log.find_passed_limit");
                         return self.events.push(LogEvent::Found(job.id, Ok(None)));
                     }
                     if let Some(found) = self.find_in_memory(from, *at, *limit) {
+                        reach::mark!("log.find_ends_in_memory");
                         return self.events.push(LogEvent::Found(job.id, Ok(found)));
                     }
                     let nth = self.segment_of(from);
@@ -175,8 +181,14 @@ impl Log {
                         break nth;
                     }
                     match self.segments.get(nth + 1) {
-                        Some(next) => *looked = next.base,
-                        None => return self.events.push(LogEvent::Found(job.id, Ok(None))),
+                        Some(next) => {
+                            reach::mark!("log.find_skips_segment");
+                            *looked = next.base;
+                        }
+                        None => {
+                            reach::mark!("log.find_past_last_segment");
+                            return self.events.push(LogEvent::Found(job.id, Ok(None)));
+                        }
                     }
                 }
             }
@@ -203,6 +215,10 @@ impl Log {
             None => self.place_for(&job, nth),
         };
         let Some(place) = at else {
+            reach::mark!(
+                "log.index_awaited_by_two",
+                self.ops.any(|purpose| purpose == Purpose::LoadIndex(id))
+            );
             if !self.ops.any(|purpose| purpose == Purpose::LoadIndex(id)) {
                 let op = DiskOp::ReadFile { name: FileName::Index(id), bytes_max: INDEX_FILE_BYTES_MAX };
                 self.ops.ask(Purpose::LoadIndex(id), op);
@@ -212,6 +228,7 @@ impl Log {
         };
         let room = self.readable_end(&self.segments[nth]).saturating_sub(place.at.position);
         if room == 0 {
+            reach::mark!("log.read_finds_no_frames");
             let why = format!("offset {} is not where its segment's frames are", job.from());
             return self.answer_error(&job, ReadError::Damaged { why });
         }
@@ -263,15 +280,20 @@ impl Log {
 
     pub(super) fn on_read(&mut self, id: ReadId, segment: SegmentId, result: DiskResult) {
         let Some(at) = self.reads.jobs.iter().position(|job| job.id == id) else {
+            reach::mark!("log.read_done_after_removal");
             return; // The log is being removed.
         };
         let job = self.reads.jobs.swap_remove(at);
         let piece = match result {
             Ok(DiskReply::Bytes(piece)) => piece,
             Ok(other) => unreachable!("Read answered by {other:?}"),
-            Err(error) => return self.answer_error(&job, ReadError::Io { why: error.to_string() }),
+            Err(error) => {
+                reach::mark!("log.read_failed");
+                return self.answer_error(&job, ReadError::Io { why: error.to_string() });
+            }
         };
         let Some(nth) = self.segments.iter().position(|live| live.id == segment) else {
+            reach::mark!("log.read_of_retired_segment");
             return self.advance(job); // Trimmed meanwhile: a find goes on behind it.
         };
         let start = job.place.expect("it was read from somewhere");
@@ -291,11 +313,13 @@ impl Log {
             }
             Walked::Found(header) => self.events.push(LogEvent::Found(job.id, Ok(Some(header)))),
             Walked::Onward(next, _) if job.is_beyond(next.offset) => {
+                reach::mark!("log.find_stops_at_limit");
                 self.events.push(LogEvent::Found(job.id, Ok(None)));
             }
             Walked::Onward(next, bytes_min) => {
                 let stuck = next == start.at && (got_bytes < job.asked_bytes || bytes_min <= got_bytes);
                 if stuck {
+                    reach::mark!("log.read_meets_file_end");
                     let why = format!("segment {} at {}: file ends", segment.0, next.position);
                     return self.answer_error(&job, ReadError::Damaged { why });
                 }
@@ -305,11 +329,13 @@ impl Log {
                 let is_over = next.position >= self.readable_end(&self.segments[nth]);
                 job.place = Some(InSegment { segment, at: next, is_certain: true, bytes_min });
                 if is_over && nth + 1 < self.segments.len() {
+                    reach::mark!("log.find_crosses_segments");
                     job.place = None;
                 }
                 self.advance(job);
             }
             Walked::Bad(at, why) if at == start.at && !start.is_certain => {
+                reach::mark!("log.index_wrong");
                 self.note(format!("index of segment {} is wrong ({why}): rebuilt", segment.0));
                 self.reads.keep(SegmentIndex::of_whole(&self.segments[nth]), false);
                 job.without_index = true;
@@ -317,6 +343,7 @@ impl Log {
                 self.advance(job);
             }
             Walked::Bad(at, why) => {
+                reach::mark!("log.read_meets_damage");
                 let why = format!("segment {} at {}: {why}", segment.0, at.position);
                 self.answer_error(&job, ReadError::Damaged { why });
             }
@@ -332,6 +359,8 @@ impl Log {
                 Err(error) if error.kind == DiskErrorKind::NotFound => Err(None),
                 Err(error) => Err(Some(format!("index of segment {}: {error}", id.0))),
             };
+            reach::mark!("log.index_not_used", matches!(&stored, Err(Some(_))));
+            reach::mark!("log.index_missing", matches!(&stored, Err(None)));
             let is_stored = stored.is_ok();
             let index = stored.unwrap_or_else(|why| {
                 self.events.extend(why.map(LogEvent::Note));
@@ -356,6 +385,7 @@ impl Log {
         let Some(loaded) = self.reads.loaded(segment) else { return };
         if !loaded.is_stored && loaded.index.end_position() == end {
             loaded.is_stored = true;
+            reach::mark!("log.index_rebuilt");
             let index = loaded.index.clone();
             self.save_index(index);
         }
@@ -397,6 +427,7 @@ impl Log {
         let id = index.segment;
         let Some(segment) = self.segments.iter().find(|segment| segment.id == id && segment.is_begun())
         else {
+            reach::mark!("log.index_of_retired_segment");
             return; // Retired meanwhile.
         };
         let bytes = index.encode(self.id, segment.generation);
@@ -412,6 +443,7 @@ impl Log {
         let Ok(stored) = SegmentIndex::decode(&file, self.id, segment) else { return };
         let may_write = self.is_serving_or_closing() && !self.goal.is_remove();
         if let Some(whole) = end.behind(&stored).filter(|_| may_write) {
+            reach::mark!("log.index_merged");
             self.store_index(&whole);
         }
     }
@@ -420,7 +452,10 @@ impl Log {
         match result {
             // Another one may be in memory that knows less.
             Ok(_) => self.reads.indexes.retain(|loaded| loaded.index.segment != id || !loaded.is_stored),
-            Err(error) => self.note(format!("index of segment {} not written: {error}", id.0)),
+            Err(error) => {
+                reach::mark!("log.index_not_written");
+                self.note(format!("index of segment {} not written: {error}", id.0));
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ const IDLE_INDEX_ENTRIES_MAX: usize = 16;
 impl Log {
     pub(super) fn raise_start(&mut self, before: Offset) {
         if before <= self.start {
+            reach::mark!("log.deleted_below_start");
             // Where it is not durable yet, `Trimmed` is on its way.
             if !self.checkpoints.is_trim_waiting() {
                 self.events.push(LogEvent::Trimmed);
@@ -25,11 +26,13 @@ impl Log {
         while self.is_first_sealed() && self.segments[1].base <= before {
             retired.push(self.drop_first_segment());
         }
+        reach::mark!("log.deleted_inside_segment", self.segments[0].base < before);
         self.on_start_raised(retired);
     }
 
     fn on_start_raised(&mut self, retired: Vec<SegmentId>) {
         // Told now it would be taken for this start, which is not durable yet.
+        reach::mark!("log.trim_overtaken", self.events.contains(&LogEvent::Trimmed));
         self.events.retain(|event| *event != LogEvent::Trimmed);
         self.checkpoints.on_trimmed(retired);
     }
@@ -37,6 +40,8 @@ impl Log {
     pub(super) fn retain(&mut self, now: Now) {
         let mut retired = Vec::new();
         while self.is_first_sealed() && (self.is_first_too_much() || self.is_first_too_old(now)) {
+            reach::mark!("log.retired_by_bytes", self.is_first_too_much());
+            reach::mark!("log.retired_by_age", !self.is_first_too_much());
             self.start = self.start.max(self.segments[1].base);
             retired.push(self.drop_first_segment());
         }
@@ -71,6 +76,7 @@ impl Log {
     pub(super) fn poll_retiring(&mut self) {
         for segment in std::mem::take(&mut self.retiring) {
             if self.ops.uses(segment) {
+                reach::mark!("log.retire_waits_for_reader");
                 self.retiring.push(segment);
                 continue;
             }
@@ -82,6 +88,7 @@ impl Log {
 
     pub(super) fn on_retired(&mut self, segment: SegmentId, result: DiskResult) {
         if let Err(error) = result {
+            reach::mark!("log.retire_failed");
             // Nothing refers to it any more; the next opening removes it.
             self.note(format!("segment {} not removed: {error}", segment.0));
         }
@@ -90,6 +97,7 @@ impl Log {
     pub(super) fn roll_by_age(&mut self, now: Now) {
         let active = self.segments.back().expect("never empty");
         if !active.is_empty() && self.is_aged(active, now) {
+            reach::mark!("log.rolled_by_age_when_idle");
             self.roll();
         }
     }
@@ -99,10 +107,12 @@ impl Log {
         if !is_idle || self.recent.has_staged() || self.writer.is_writing() {
             return;
         }
+        reach::mark!("log.idle_cache_dropped", self.recent.bytes() > 0);
         self.recent.drop_durable(usize::MAX);
         self.recent.shrink();
         self.writer.drop_memory();
         if self.writer.index.entry_count() > IDLE_INDEX_ENTRIES_MAX {
+            reach::mark!("log.idle_index_saved");
             self.close_index();
         }
         self.reads.drop_memory();

@@ -31,6 +31,7 @@ impl Space {
     }
 
     pub(super) fn on_granted(&mut self) {
+        reach::mark!("log.space_granted_again", self.is_out);
         *self = Self::default();
     }
 

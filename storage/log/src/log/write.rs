@@ -101,7 +101,9 @@ impl Log {
         let bytes = header.frame_bytes() as u64;
         let active = self.segments.back().expect("never empty");
         let is_full = active.end_position + bytes > self.config.segment_bytes.max(FIRST_FRAME);
+        reach::mark!("log.frame_fills_a_segment", active.is_empty() && is_full);
         if !active.is_empty() && (is_full || self.is_aged(active, now)) {
+            reach::mark!("log.rolled_by_age_at_append", !is_full);
             self.roll();
         }
         let active = self.segments.back_mut().expect("never empty");
@@ -155,10 +157,16 @@ impl Log {
         }
         let is_large = self.recent.staged_bytes() >= WRITE_BYTES_MAX;
         let may_wait = self.goal == Goal::Serve && !is_large;
+        reach::mark!(
+            "log.write_delay_cut_short",
+            !may_wait && self.writer.is_held_back(now.mono, self.config.write_back_delay)
+        );
         if may_wait && self.writer.is_held_back(now.mono, self.config.write_back_delay) {
+            reach::mark!("log.write_held_back");
             return;
         }
         if let Tail::Away { .. } = self.writer.tail {
+            reach::mark!("log.tail_read_back");
             return self.load_tail();
         }
         self.write(now);
@@ -174,6 +182,7 @@ impl Log {
             let next = &self.segments[nth + 1];
             self.durable = self.durable.in_segment(next.id);
             let ahead = self.writer.ahead.take();
+            reach::mark!("log.segment_not_made_ahead", ahead.is_none());
             self.writer.room = ahead.unwrap_or_else(|| Room::absent(next.id));
             assert_eq!(self.writer.room.segment, next.id);
             self.writer.tail = Tail::empty();
@@ -225,12 +234,16 @@ impl Log {
         match result {
             Ok(DiskReply::Bytes(read)) => {
                 if !self.writer.tail.restore(&read) {
+                    reach::mark!("log.tail_reads_back_differently");
                     // Writing it again as it is would make the damage look intended.
                     self.fail("the log's last block does not read back as it was written".to_owned());
                 }
             }
             Ok(other) => unreachable!("Read answered by {other:?}"),
-            Err(error) => self.fail(format!("reading the log's last block: {error}")),
+            Err(error) => {
+                reach::mark!("log.tail_unreadable");
+                self.fail(format!("reading the log's last block: {error}"));
+            }
         }
     }
 
@@ -243,6 +256,7 @@ impl Log {
         let mut end = self.durable;
         for held in self.recent.staged() {
             if held.segment != end.segment {
+                reach::mark!("log.write_ends_with_segment");
                 break;
             }
             assert_eq!(held.position, end.position);
@@ -258,6 +272,7 @@ impl Log {
         }
         let frame_count = gather.frame_count();
         if frame_count == 0 {
+            reach::mark!("log.write_waits_for_room");
             return; // Room is on its way.
         }
         let parts = gather.into_parts();
@@ -300,6 +315,7 @@ impl Log {
     pub(super) fn on_written(&mut self, now: Now, result: DiskResult) {
         let written = self.writer.under_way.take().expect("a write was under way");
         if let Err(error) = result {
+            reach::mark!("log.write_failed");
             return self.fail(format!("write failed: {error}"));
         }
         let segment = written.end.segment;
@@ -334,13 +350,18 @@ impl Log {
             }
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
                 // The segment may have been left meanwhile: then the room is not missed.
+                reach::mark!("log.zero_refused_of_left_segment", room.is_none());
                 if let Some(room) = room {
+                    reach::mark!("log.zero_refused");
                     room.on_zero_refused(&mut step_bytes);
                     self.writer.step_bytes = step_bytes;
                     self.refuse_space(now, &error.to_string());
                 }
             }
-            Err(error) => self.fail(format!("making room: {error}")),
+            Err(error) => {
+                reach::mark!("log.zero_failed");
+                self.fail(format!("making room: {error}"));
+            }
         }
     }
 
@@ -348,9 +369,14 @@ impl Log {
         let room = self.writer.room_of(segment).expect("a segment is not left before it is made");
         match result {
             Ok(DiskReply::Made { file_bytes, first_block }) => {
+                reach::mark!(
+                    "log.spare_recycled",
+                    matches!(SegmentHeader::decode(&first_block), FirstBlock::Header(_))
+                );
                 match generation_after(self.id, segment, now, file_bytes, &first_block) {
                     Ok(generation) => room.on_made(generation, file_bytes),
                     Err(why) => {
+                        reach::mark!("log.spare_not_recycled");
                         let (purpose, op) = room.discard();
                         self.ops.ask(purpose, op);
                         self.note(format!("segment {}: spare file not recycled: {why}", segment.0));
@@ -360,10 +386,14 @@ impl Log {
             }
             Ok(other) => unreachable!("MakeSegment answered by {other:?}"),
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
+                reach::mark!("log.make_refused");
                 room.on_make_refused();
                 self.refuse_space(now, &error.to_string());
             }
-            Err(error) => self.fail(format!("making segment {}: {error}", segment.0)),
+            Err(error) => {
+                reach::mark!("log.make_failed");
+                self.fail(format!("making segment {}: {error}", segment.0));
+            }
         }
     }
 

@@ -80,6 +80,7 @@ impl LookAhead {
             self.done += FRAME_ALIGN as u64;
         }
         if self.done == begun_at && from != self.bad.position {
+            reach::mark!("log.look_ahead_meets_file_end");
             // The file is shorter than was thought: nothing more can follow.
             self.until = self.until.min(end);
         }

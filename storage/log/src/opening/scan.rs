@@ -68,6 +68,7 @@ impl Opening {
             self.leave_segment(&mut scan);
             let next = &self.segments[scan.nth + 1];
             if next.base != scan.point.offset {
+                reach::mark!("log.segments_do_not_meet");
                 let why = format!("segment {} begins at offset {}", next.id.0, next.base);
                 return self.end_scan(scan, End::Damaged(why));
             }
@@ -85,6 +86,7 @@ impl Opening {
         let from = block_start(scan.point.position);
         let limit = self.limit(scan.nth);
         if scan.point.position >= limit {
+            reach::mark!("log.scan_meets_file_end");
             return self.on_bad_frame(scan, Bytes::new(), "file ends".to_owned());
         }
         scan.asked_bytes = (limit - from).min(scan.read_bytes as u64) as usize;
@@ -109,12 +111,14 @@ impl Opening {
             Ok(DiskReply::Bytes(read)) => read,
             Ok(other) => unreachable!("Read answered by {other:?}"),
             Err(error) => {
+                reach::mark!("log.scan_unreadable");
                 let why = format!("segment {}: {error}", scan.point.segment.0);
                 return self.end_scan(scan, End::Damaged(why));
             }
         };
         let from = block_start(scan.point.position);
         if read.len() < block_part(scan.point.position) {
+            reach::mark!("log.scan_begins_behind_file");
             return self.end_scan(scan, End::Damaged("file is shorter than it was".to_owned()));
         }
         loop {
@@ -127,11 +131,13 @@ impl Opening {
             match self.next_frame(&scan, read.slice(at..)) {
                 Ok(header) => self.accept(&mut scan, &header),
                 Err(Bad::Short(need)) if read.len() == scan.asked_bytes => {
+                    reach::mark!("log.scan_reads_longer_frame");
                     let need = need + block_part(scan.point.position);
                     scan.read_bytes = block_end(need as u64).max(READ_BYTES_MAX as u64) as usize;
                     return self.scan_on(scan);
                 }
                 Err(Bad::Short(_)) => {
+                    reach::mark!("log.scan_frame_cut_by_file");
                     return self.on_bad_frame(scan, read.slice(at..), "file ends".to_owned());
                 }
                 Err(Bad::Frame(why)) => return self.on_bad_frame(scan, read.slice(at..), why),
@@ -147,10 +153,12 @@ impl Opening {
             Ok(frame) => {
                 let header = frame.header();
                 if header.base_offset != scan.point.offset {
+                    reach::mark!("log.scan_wrong_offset");
                     let why = format!("offset {} where {} follows", header.base_offset, scan.point.offset);
                     return Err(Bad::Frame(why));
                 }
                 if header.leader_epoch < scan.point.epoch {
+                    reach::mark!("log.scan_wrong_epoch");
                     let why = format!("epoch {} after {}", header.leader_epoch, scan.point.epoch);
                     return Err(Bad::Frame(why));
                 }
@@ -178,6 +186,7 @@ impl Opening {
             durable.segment == scan.point.segment && durable.position > scan.point.position
         });
         if self.known_ends[scan.nth].is_some() || scan.nth + 1 < self.segments.len() || was_durable {
+            reach::mark!("log.scan_bad_below_known_end");
             return self.end_scan(scan, End::Damaged(why));
         }
         let block_rest = block_end(scan.point.position + 1) - scan.point.position;
@@ -197,10 +206,12 @@ impl Opening {
 
     fn look_at(&mut self, scan: Box<Scan>, mut ahead: LookAhead, from: u64, piece: &Bytes) -> Next {
         if let Some(later) = ahead.look_at(from, piece) {
+            reach::mark!("log.later_write_found");
             return self.end_scan(scan, End::Damaged(later));
         }
         match ahead.next_read() {
             Some(bytes) => {
+                reach::mark!("log.look_ahead_reads_on");
                 let position = ahead.read_from();
                 let op = DiskOp::Read { segment: scan.point.segment, position, bytes };
                 self.step = Step::LookAhead(scan, ahead);
@@ -218,6 +229,7 @@ impl Opening {
             }
             Ok(other) => unreachable!("Read answered by {other:?}"),
             Err(error) => {
+                reach::mark!("log.look_ahead_unreadable");
                 let why = format!("segment {} behind the last frame: {error}", scan.point.segment.0);
                 self.end_scan(scan, End::Damaged(why))
             }
@@ -234,7 +246,10 @@ impl Opening {
         opened.scanned_bytes = scan.scanned_bytes;
         match end {
             End::Clean => opened.recovered.clean = scan.scanned_bytes == 0,
-            End::Torn { cut_bytes } => opened.recovered.cut_bytes = cut_bytes,
+            End::Torn { cut_bytes } => {
+                reach::mark!("log.torn_tail_cut", cut_bytes > 0);
+                opened.recovered.cut_bytes = cut_bytes;
+            }
             End::Damaged(why) => opened.damage = Some(why),
         }
         if opened.damage.is_none() {

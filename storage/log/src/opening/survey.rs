@@ -13,6 +13,7 @@ impl Opening {
         let Some(checkpoint) = &self.checkpoint else { return };
         let first = checkpoint.segments[0].id;
         // Retired by the checkpoint, and the process ended before the files were gone.
+        reach::mark!("log.retired_segment_left_over", self.files.range(..first).next().is_some());
         self.remove.extend(self.files.range(..first).map(|(id, _)| FileName::Segment(*id)));
         for (nth, segment) in checkpoint.segments.iter().enumerate() {
             if !segment.is_begun() {
@@ -25,6 +26,8 @@ impl Opening {
                 }
                 Some(_) => continue,
             };
+            reach::mark!("log.segment_file_gone", !self.files.contains_key(&segment.id));
+            reach::mark!("log.segment_file_short", self.files.contains_key(&segment.id));
             let (id, base) = (segment.id, segment.base);
             self.damaged_behind = Some(format!("segment {}: {why}", id.0));
             self.cut_segments(nth, id, base);
@@ -67,15 +70,21 @@ impl Opening {
                 }
                 // A write of the next segment had begun, so this one's header had been durable.
                 _ if nth < begun_count => {
+                    reach::mark!("log.segment_header_gone");
                     return self.end_in_damage(id, "its header is gone, a later segment was begun");
                 }
                 // The header is one sector: never half written. Not zeros, not a former life: damaged.
                 FirstBlock::Unreadable(why) => {
+                    reach::mark!("log.segment_header_damaged");
                     return self.end_in_damage(id, &format!("its header does not verify: {why}"));
                 }
                 // Made ahead of the writer and not begun. It may hold torn frames of the salt that would be
                 // next, so it is not recycled.
-                FirstBlock::Zeros | FirstBlock::Header(_) => self.remove.push(FileName::Segment(id)),
+                FirstBlock::Zeros | FirstBlock::Header(_) => {
+                    reach::mark!("log.unbegun_zeros_removed", block == FirstBlock::Zeros);
+                    reach::mark!("log.unbegun_spare_removed", block != FirstBlock::Zeros);
+                    self.remove.push(FileName::Segment(id));
+                }
             }
         }
     }
@@ -101,11 +110,13 @@ impl Opening {
             self.known_ends.pop();
             if planned.base != header.base_offset {
                 self.push(planned, None);
+                reach::mark!("log.segment_begins_elsewhere");
                 self.damaged_behind = Some(format!("segment {}: begins at the wrong offset", id.0));
                 return false;
             }
         }
         if header.previous_end == 0 && self.checkpoint.is_none() {
+            reach::mark!("log.begins_later_without_checkpoint", !self.segments.is_empty());
             // What lies before it had been retired when it was begun.
             self.segments.clear();
             self.known_ends.clear();
@@ -113,10 +124,12 @@ impl Opening {
         if let Some(last) = self.segments.last() {
             let known = *self.known_ends.last().expect("one for each segment");
             if last.next_id() != id || header.base_offset <= last.base {
+                reach::mark!("log.segment_missing");
                 self.end_in_damage(id, "the segment before it is gone");
                 return false;
             }
             if known.is_some_and(|known| known != header.previous_end) {
+                reach::mark!("log.segment_ends_elsewhere");
                 self.end_in_damage(id, "the segment before it ends elsewhere");
                 return false;
             }
@@ -124,6 +137,7 @@ impl Opening {
             self.known_ends[nth] = Some(header.previous_end);
             self.segments[nth].end_position = header.previous_end;
         } else if self.checkpoint.is_none() && header.previous_end != 0 {
+            reach::mark!("log.begins_without_reason");
             self.notes.push(format!("log begins with segment {}, no checkpoint tells why", id.0));
         }
         self.push(begun, None);
@@ -143,6 +157,7 @@ impl Opening {
         let Some(checkpoint) = &self.checkpoint else { return (0, first) };
         let scan = checkpoint.scan;
         if checkpoint.app_state.is_none() || scan.segment < first.segment {
+            reach::mark!("log.state_of_retired_segment", scan.segment < first.segment);
             // No state, so its owner wants every header; or the segment the state was of has been retired.
             return (0, first);
         }
@@ -150,6 +165,7 @@ impl Opening {
             Some(nth) if self.segments[nth].is_begun() || scan.position == first.position => (nth, scan),
             // Cut off as damaged: nothing is left to scan.
             _ => {
+                reach::mark!("log.scan_begins_in_damage");
                 let nth = self.segments.len() - 1;
                 (nth, self.segments[nth].first_point(Self::first_epoch()))
             }
