@@ -150,7 +150,7 @@ struct Busy {
 impl Busy {
     fn sample(&mut self, stats: &NodeStats) {
         let now: Vec<_> =
-            stats.cores.iter().map(|core| (core.core.0, core.turns.up, core.turns.busy)).collect();
+            stats.cores.iter().map(|core| (core.core.0, core.executor.up, core.executor.busy)).collect();
         self.ratios = now
             .iter()
             .map(|(core, up, busy)| {

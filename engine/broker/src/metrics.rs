@@ -175,18 +175,18 @@ fn disk(page: &mut Page, cores: &[Core<'_>]) {
         .sample(&[("origin", "created")], sum(|c| c.disk.segments_created))
         .sample(&[("origin", "recycled")], sum(|c| c.disk.segments_recycled));
     per_core(page, cores, "millstream_disk_waiting", "Disk operations under way or waiting.", |c| {
-        c.turns.disk_waiting
+        c.executor.disk_waiting
     });
 }
 
 fn core_loops(page: &mut Page, cores: &[Core<'_>]) {
     page.counter("millstream_core_busy_seconds_total", "Time a core spent working.");
     for core in cores {
-        page.sample_float(&[("core", &core.label)], core.stats.turns.busy.as_secs_f64());
+        page.sample_float(&[("core", &core.label)], core.stats.executor.busy.as_secs_f64());
     }
     page.gauge("millstream_core_stall_seconds", "Longest turn since the last look.");
     for core in cores {
-        page.sample_float(&[("core", &core.label)], core.stats.turns.turn_longest.as_secs_f64());
+        page.sample_float(&[("core", &core.label)], core.stats.executor.turn_longest.as_secs_f64());
     }
     let owned = "millstream_requests_owned_total";
     count_per_core(page, cores, owned, "Of a core's own clients, for itself.", |c| c.turns.requests_owned);
@@ -269,7 +269,7 @@ fn count_per_core(
 #[cfg(test)]
 mod tests {
     use engine_api::CoreId;
-    use engine_core::{LoopStats, MeshStats};
+    use engine_core::{ExecutorStats, MeshStats, TurnStats};
     use engine_shard::ShardStats;
 
     use super::*;
@@ -292,7 +292,8 @@ mod tests {
             disk: storage_disk::DiskStats::default(),
             udp: net_sockets::UdpStats::default(),
             mesh: MeshStats { inbox: 9, ..MeshStats::default() },
-            turns: LoopStats { requests_forwarded: 8, ..LoopStats::default() },
+            turns: TurnStats { requests_forwarded: 8, ..TurnStats::default() },
+            executor: ExecutorStats::default(),
         };
         NodeStats { cores: vec![core(0, 100), core(1, 11)] }
     }

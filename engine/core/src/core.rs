@@ -1,35 +1,32 @@
 //! What lives on one core, and the tasks that feed it.
 //!
-//! All tasks only gather: datagrams go straight into the QUIC server, finished disk operations, ticks and
-//! deadlines are noted, and the turn task is woken. It runs once the tasks that were ready have run, so what
+//! All tasks only gather: datagrams, finished disk operations, ticks and deadlines are noted in the logic, and the
+//! turn task is woken. It runs once the tasks that were ready have run, so what
 //! arrived together is handled together. No task stays runnable without waiting for the ring in between: the
 //! executor looks at completions only when nothing is left to run.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ahash::AHashMap;
 use engine_api::CoreId;
-use engine_shard::{Event, Input, Level, Shard};
+use engine_shard::{Event, Input, Level};
+use engine_turn::{CoreLogic, Want};
 use futures_lite::future::or;
 use glommio::nop::NopSubmitter;
 use glommio::timer::Timer;
-use net_quic::{Server, Transmit};
+use net_quic::Transmit;
 use net_sockets::UdpPort;
 use storage_disk::Disk;
-use storage_frame::{LogId, Now, TimestampMs};
-use storage_log::{DiskResult, OpId};
+use storage_frame::{Now, TimestampMs};
 
 use crate::config::EventSink;
-use crate::mesh::{MeshEnd, Message};
+use crate::mesh::MeshEnd;
 use crate::node::Shared;
 use crate::signal::Bell;
-use crate::stats::LoopStats;
 
 /// The shard's clock, and the bound on how long a missed wake can hide.
 const TICK: Duration = Duration::from_millis(10);
@@ -65,43 +62,24 @@ pub(crate) struct Core {
     /// The next deadline may be nearer than the one the timer task waits for.
     pub(crate) deadline_moved: Bell,
     pub(crate) deadline: Cell<Option<Instant>>,
-    /// Finished disk operations, for the next turn.
-    pub(crate) disk_done: RefCell<VecDeque<(LogId, OpId, DiskResult)>>,
     pub(crate) disk_waiting: Cell<u64>,
-    pub(crate) notes: RefCell<Vec<Input>>,
 }
 
 /// What the turn task works on.
 pub(crate) struct State {
-    pub(crate) shard: Shard,
-    pub(crate) server: Server,
+    pub(crate) logic: CoreLogic,
     pub(crate) mesh: MeshEnd,
-    /// Requests of this core's clients that another core answers, by key.
-    pub(crate) forwarded: AHashMap<u64, CoreId>,
-    pub(crate) inbox: VecDeque<Message>,
-    pub(crate) effects: Vec<engine_shard::Effect>,
-    pub(crate) paused: bool,
-    /// Bytes of the last datagram taken from the server.
+    /// Empty between turns: its memory is used again.
+    pub(crate) wants: Vec<Want>,
+    /// The shard has closed its logs.
+    pub(crate) is_stopped: bool,
+    /// Bytes of the last datagram taken from the logic.
     pub(crate) outgoing: Vec<u8>,
     /// The socket was full: `outgoing` is still to be sent, no earlier than this.
     pub(crate) send_blocked: Option<(Transmit, Instant)>,
-    pub(crate) phase: Phase,
-    pub(crate) turns: LoopStats,
-}
-
-/// Where a core is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Running,
-    /// The shard was told to stop.
-    Stopping,
-    /// The shard has closed its logs; other cores may still need this one.
-    Stopped,
-    /// Every core has: answers on their way out get until this moment.
-    Draining {
-        until: Instant,
-    },
-    Ended,
+    pub(crate) busy: Duration,
+    /// Since somebody asked.
+    pub(crate) turn_longest: Duration,
 }
 
 impl Core {
@@ -110,7 +88,7 @@ impl Core {
     }
 
     pub(crate) fn note(&self, input: Input) {
-        self.notes.borrow_mut().push(input);
+        self.state.borrow_mut().logic.note(input);
         self.work.ring();
     }
 
@@ -140,7 +118,7 @@ pub(crate) async fn run(core: Rc<Core>) {
     let ring = NopSubmitter::new();
     loop {
         let more = core.turn();
-        if core.state.borrow().phase == Phase::Ended {
+        if core.state.borrow().logic.is_ended() {
             break;
         }
         if more {
@@ -167,10 +145,10 @@ async fn receive(core: Rc<Core>) {
         let received = match core.port.readable().await {
             Ok(()) => {
                 let now = Instant::now();
-                let server = &mut core.state.borrow_mut().server;
+                let logic = &mut core.state.borrow_mut().logic;
                 core.port.receive(RECEIVES_PER_TURN, |datagram| {
                     let ecn = datagram.ecn.and_then(quinn_proto::EcnCodepoint::from_bits);
-                    server.handle_datagram(now, datagram.remote, datagram.local_ip, ecn, datagram.data);
+                    logic.handle_datagram(now, datagram.remote, datagram.local_ip, ecn, datagram.data);
                 })
             }
             Err(error) => Err(error),
@@ -191,7 +169,7 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-/// Calls the turn task when a deadline of the QUIC server or of a blocked send is reached. A deadline that moved
+/// Calls the turn task when a deadline of the logic or of a blocked send is reached. A deadline that moved
 /// further away leaves the timer as it is: it finds nothing due and looks again.
 async fn keep_time(core: Rc<Core>) {
     loop {

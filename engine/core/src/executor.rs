@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
@@ -14,20 +13,19 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ahash::AHashMap;
 use engine_api::CoreId;
 use engine_shard::{Shard, ShardConfig};
+use engine_turn::CoreLogic;
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use net_quic::{Server, ServerConfig};
 use net_sockets::UdpPort;
 use storage_disk::{Disk, DiskConfig};
 
 use crate::config::EventSink;
-use crate::core::{Core, Phase, State, run};
+use crate::core::{Core, State, run};
 use crate::mesh::MeshEnd;
 use crate::node::{Control, Shared, StartError};
 use crate::signal::Bell;
-use crate::stats::LoopStats;
 
 /// Memory registered with the ring, taken from the memory the process may lock. The runtime's default of 10 MiB
 /// does not fit the usual limit of 8.
@@ -130,31 +128,29 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
     let port =
         UdpPort::new(seed.socket).map_err(|error| StartError::Core { core: me, why: error.to_string() })?;
     let mesh = MeshEnd::new(Arc::clone(&shared.mesh), me);
+    let free_bytes_min = seed.shard.free_bytes_min;
+    let shard = Shard::new(seed.shard, crate::core::now(shared.begun));
+    let logic = CoreLogic::new(me, cores, shard, Server::new(seed.quic));
     let core = Core {
         me,
         cpu,
         disk,
         port,
         events: seed.events,
-        free_bytes_min: seed.shard.free_bytes_min,
+        free_bytes_min,
         work: Bell::default(),
         deadline_moved: Bell::default(),
         deadline: Cell::new(None),
-        disk_done: RefCell::default(),
         disk_waiting: Cell::new(0),
-        notes: RefCell::default(),
         state: RefCell::new(State {
-            shard: Shard::new(seed.shard, crate::core::now(shared.begun)),
-            server: Server::new(seed.quic),
+            logic,
             mesh,
-            forwarded: AHashMap::new(),
-            inbox: VecDeque::new(),
-            effects: Vec::new(),
-            paused: false,
+            wants: Vec::new(),
+            is_stopped: false,
             outgoing: Vec::new(),
             send_blocked: None,
-            phase: Phase::Running,
-            turns: LoopStats::default(),
+            busy: Duration::ZERO,
+            turn_longest: Duration::ZERO,
         }),
         shared,
     };

@@ -1,13 +1,13 @@
 //! The cores of a node: one pinned executor each, owning a shard, a QUIC server, a disk and a socket, and the
-//! mesh between them. Moves inputs and effects; decides nothing.
+//! mesh between them. Drives `engine/turn`; decides nothing.
 //!
 //! - [`node`]: starting, watching and stopping a node from another thread.
 //! - [`config`]: what a node must be told, as plain data.
 //! - [`cpus`]: which processors there are and which to take.
 //! - [`stats`]: what a node tells about itself.
 //!
-//! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what has gathered
-//! through the shard, `mesh` carries messages between cores, `signal` wakes threads and executors.
+//! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what
+//! has gathered in and out, `mesh` carries messages between cores, `signal` wakes threads and executors.
 //!
 //! Does not know: settings files, certificates, what a request means, what the bytes on disk mean.
 #![forbid(unsafe_code)]
@@ -25,5 +25,6 @@ mod turn;
 
 pub use config::{EventSink, NodeConfig};
 pub use cpus::{CpuError, available_cpus, check_cpus, choose_cpus};
+pub use engine_turn::TurnStats;
 pub use node::{Node, NodeError, StartError};
-pub use stats::{CoreStats, LoopStats, MeshStats, NodeStats};
+pub use stats::{CoreStats, ExecutorStats, MeshStats, NodeStats};

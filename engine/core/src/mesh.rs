@@ -1,55 +1,25 @@
-//! Messages between the cores of a node.
-//!
-//! Each ordered pair of cores has a link: a bounded queue that takes a turn's messages in one go. What does not
-//! fit stays with the sender, in order, and goes first next time; whoever empties a link that has refused
-//! something tells the sender. A core empties its links whatever the state of its own backlog, so two cores that
-//! are full of messages for each other both go on.
+//! What the cores of a node share to send each other messages: a link for each ordered pair, a doorbell for each
+//! core. The order of messages, their bounds and what happens at them are `engine/turn`'s.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use engine_api::{CoreId, ReplySlot, Request, Response};
-use engine_shard::MetaUpdate;
+use engine_api::CoreId;
+use engine_turn::{LINK_MESSAGES_MAX, Link, Message};
 
 use crate::signal::{Doorbell, lock};
 use crate::stats::MeshStats;
 
-/// Messages in one link. A request is answered by the destination within its turn or waits in its shard, so the
-/// queue is only as long as one turn of the destination makes it.
-const LINK_MESSAGES_MAX: usize = 4096;
-
-/// A core with more messages than this waiting to leave takes no new requests.
-const BACKLOG_MESSAGES_MAX: usize = 4096;
-
-#[derive(Debug)]
-pub(crate) enum Message {
-    Request { slot: ReplySlot, request: Request },
-    Cancel(ReplySlot),
-    Reply { key: u64, response: Response },
-    Meta(MetaUpdate),
-    MetaApplied { core: CoreId, version: u64 },
-}
-
-struct Link {
-    state: Mutex<LinkState>,
-}
-
-struct LinkState {
-    messages: VecDeque<Message>,
-    /// Something was refused since the link was last emptied.
-    refused: bool,
-}
-
 /// What all cores of a node share.
 pub(crate) struct Mesh {
     /// `links[from][to]`; those to oneself stay empty.
-    links: Vec<Vec<Link>>,
+    links: Vec<Vec<Mutex<Link>>>,
     pub(crate) doorbells: Vec<Arc<Doorbell>>,
 }
 
 impl Mesh {
     pub(crate) fn new(cores: usize) -> Self {
-        let link = || Link { state: Mutex::new(LinkState { messages: VecDeque::new(), refused: false }) };
+        let link = || Mutex::new(Link::new(LINK_MESSAGES_MAX));
         Self {
             links: (0..cores).map(|_| (0..cores).map(|_| link()).collect()).collect(),
             doorbells: (0..cores).map(|_| Arc::default()).collect(),
@@ -64,9 +34,7 @@ impl Mesh {
 /// One core's end of the mesh.
 pub(crate) struct MeshEnd {
     mesh: Arc<Mesh>,
-    me: usize,
-    /// By destination: this turn's messages behind those that found the link full.
-    outboxes: Vec<VecDeque<Message>>,
+    me: CoreId,
     sent: u64,
     received: u64,
     batches: u64,
@@ -74,81 +42,51 @@ pub(crate) struct MeshEnd {
 
 impl MeshEnd {
     pub(crate) fn new(mesh: Arc<Mesh>, me: CoreId) -> Self {
-        let outboxes = (0..mesh.cores()).map(|_| VecDeque::new()).collect();
-        Self { me: usize::from(me.0), mesh, outboxes, sent: 0, received: 0, batches: 0 }
+        Self { me, mesh, sent: 0, received: 0, batches: 0 }
     }
 
-    /// Leaves with [`flush`](Self::flush).
-    pub(crate) fn send(&mut self, to: CoreId, message: Message) {
-        let to = usize::from(to.0);
-        assert!(to != self.me && to < self.outboxes.len(), "core {} sends to core {to}", self.me);
-        self.outboxes[to].push_back(message);
+    pub(crate) fn others(&self) -> impl Iterator<Item = CoreId> + use<> {
+        let me = self.me;
+        (0..=u8::MAX).map(CoreId).take(self.mesh.cores()).filter(move |core| *core != me)
     }
 
-    pub(crate) fn send_to_all_others(&mut self, message: impl Fn() -> Message) {
-        for (to, outbox) in self.outboxes.iter_mut().enumerate() {
-            if to != self.me {
-                outbox.push_back(message());
-            }
+    /// Hands over what fits of `outbox`, as one batch.
+    pub(crate) fn offer(&mut self, to: CoreId, outbox: &mut VecDeque<Message>) {
+        if outbox.is_empty() {
+            return;
+        }
+        let taken = lock(self.link(self.me, to)).offer(outbox);
+        if taken > 0 {
+            self.sent += taken as u64;
+            self.batches += 1;
+            self.mesh.doorbells[usize::from(to.0)].ring();
         }
     }
 
-    /// Hands over what fits, one batch per destination.
-    pub(crate) fn flush(&mut self) {
-        for (to, outbox) in self.outboxes.iter_mut().enumerate() {
-            if outbox.is_empty() {
-                continue;
-            }
-            let mut link = lock(&self.mesh.links[self.me][to].state);
-            let fits = (LINK_MESSAGES_MAX - link.messages.len()).min(outbox.len());
-            link.messages.extend(outbox.drain(..fits));
-            link.refused |= !outbox.is_empty();
-            drop(link);
-            if fits > 0 {
-                self.sent += fits as u64;
-                self.batches += 1;
-                self.mesh.doorbells[to].ring();
-            }
-        }
-    }
-
-    /// Moves everything that other cores have sent to `into`, in order per sender.
-    pub(crate) fn receive(&mut self, into: &mut VecDeque<Message>) {
-        let before = into.len();
-        for from in (0..self.mesh.cores()).filter(|from| *from != self.me) {
-            let mut link = lock(&self.mesh.links[from][self.me].state);
-            into.append(&mut link.messages);
-            let refused = std::mem::take(&mut link.refused);
-            drop(link);
+    /// Moves everything that other cores have sent to `inbox`, in order per sender.
+    pub(crate) fn receive(&mut self, inbox: &mut VecDeque<Message>) {
+        let before = inbox.len();
+        for from in self.others() {
+            let refused = lock(self.link(from, self.me)).take(inbox);
             if refused {
-                self.mesh.doorbells[from].ring();
+                self.mesh.doorbells[usize::from(from.0)].ring();
             }
         }
-        self.received += (into.len() - before) as u64;
+        self.received += (inbox.len() - before) as u64;
     }
 
-    /// Nothing waits for a full link.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.outboxes.iter().all(VecDeque::is_empty)
+    fn link(&self, from: CoreId, to: CoreId) -> &Mutex<Link> {
+        &self.mesh.links[usize::from(from.0)][usize::from(to.0)]
     }
 
-    pub(crate) fn is_backlogged(&self) -> bool {
-        self.backlog() > BACKLOG_MESSAGES_MAX
-    }
-
-    fn backlog(&self) -> usize {
-        self.outboxes.iter().map(VecDeque::len).sum()
-    }
-
-    pub(crate) fn stats(&self) -> MeshStats {
-        let inbox = (0..self.mesh.cores())
-            .map(|from| lock(&self.mesh.links[from][self.me].state).messages.len() as u64);
+    pub(crate) fn stats(&self, backlog: usize) -> MeshStats {
+        let inbox = self.others().map(|from| lock(self.link(from, self.me)).count() as u64);
         MeshStats {
             sent: self.sent,
             received: self.received,
             batches: self.batches,
             inbox: inbox.sum(),
-            backlog: self.backlog() as u64,
+            backlog: backlog as u64,
         }
     }
 }
@@ -157,32 +95,21 @@ impl MeshEnd {
 mod tests {
     use std::future::poll_fn;
 
+    use engine_api::ReplySlot;
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
 
+    const ZERO: CoreId = CoreId(0);
+    const ONE: CoreId = CoreId(1);
+
     fn pair() -> (Arc<Mesh>, MeshEnd, MeshEnd) {
         let mesh = Arc::new(Mesh::new(2));
-        (Arc::clone(&mesh), MeshEnd::new(Arc::clone(&mesh), CoreId(0)), MeshEnd::new(mesh, CoreId(1)))
+        (Arc::clone(&mesh), MeshEnd::new(Arc::clone(&mesh), ZERO), MeshEnd::new(mesh, ONE))
     }
 
-    fn cancel(key: u64) -> Message {
-        Message::Cancel(ReplySlot { core: CoreId(0), key })
-    }
-
-    fn keys(messages: &VecDeque<Message>) -> Vec<u64> {
-        messages
-            .iter()
-            .map(|message| match message {
-                Message::Cancel(slot) => slot.key,
-                other @ (Message::Request { .. }
-                | Message::Reply { .. }
-                | Message::Meta(_)
-                | Message::MetaApplied { .. }) => {
-                    panic!("{other:?}")
-                }
-            })
-            .collect()
+    fn cancels(count: usize) -> VecDeque<Message> {
+        (0..count as u64).map(|key| Message::Cancel(ReplySlot { core: ZERO, key })).collect()
     }
 
     fn rung(mesh: &Mesh, core: usize) -> bool {
@@ -192,47 +119,37 @@ mod tests {
     #[test]
     fn a_turn_s_messages_leave_together_and_ring_once() {
         let (mesh, mut zero, mut one) = pair();
-        (0..10).for_each(|key| zero.send(CoreId(1), cancel(key)));
-        let mut got = VecDeque::new();
-        one.receive(&mut got);
-        assert!(got.is_empty(), "not before the flush");
-        zero.flush();
+        zero.offer(ONE, &mut VecDeque::new());
+        assert!(!rung(&mesh, 1), "nothing was sent");
+        zero.offer(ONE, &mut cancels(10));
         assert!(rung(&mesh, 1) && !rung(&mesh, 0));
-        one.receive(&mut got);
-        assert_eq!(keys(&got), (0..10).collect::<Vec<_>>());
-        assert_eq!((zero.stats().batches, zero.stats().sent, one.stats().received), (1, 10, 10));
-    }
-
-    #[test]
-    fn a_full_link_keeps_the_rest_with_its_sender_in_order() {
-        let (mesh, mut zero, mut one) = pair();
-        let count = (LINK_MESSAGES_MAX + BACKLOG_MESSAGES_MAX + 1) as u64;
-        (0..count).for_each(|key| zero.send(CoreId(1), cancel(key)));
-        zero.flush();
-        assert!(!zero.is_flushed() && zero.is_backlogged());
-        zero.send(CoreId(1), cancel(count));
+        assert_eq!(one.stats(0).inbox, 10);
         let mut got = VecDeque::new();
         one.receive(&mut got);
-        assert!(rung(&mesh, 0), "the sender is told that there is room");
-        while !zero.is_flushed() {
-            zero.flush();
-            one.receive(&mut got);
-        }
-        assert_eq!(keys(&got), (0..=count).collect::<Vec<_>>());
-        assert_eq!(zero.stats().backlog, 0);
+        assert_eq!(got.len(), 10);
+        assert!(!rung(&mesh, 0), "nobody waits for room");
+        assert_eq!((zero.stats(0).batches, zero.stats(0).sent), (1, 10));
+        assert_eq!((one.stats(0).received, one.stats(0).inbox), (10, 0));
     }
 
     #[test]
-    fn a_broadcast_reaches_all_but_the_sender() {
+    fn a_sender_whose_messages_were_refused_is_told_when_there_is_room() {
+        let (mesh, mut zero, mut one) = pair();
+        let mut outbox = cancels(LINK_MESSAGES_MAX + 1);
+        zero.offer(ONE, &mut outbox);
+        assert_eq!(outbox.len(), 1);
+        assert!(rung(&mesh, 1));
+        zero.offer(ONE, &mut outbox);
+        assert!(!rung(&mesh, 1), "nothing new");
+        one.receive(&mut VecDeque::new());
+        assert!(rung(&mesh, 0));
+    }
+
+    #[test]
+    fn every_core_has_all_others() {
         let mesh = Arc::new(Mesh::new(3));
-        let mut ends: Vec<MeshEnd> =
-            (0..3).map(|core| MeshEnd::new(Arc::clone(&mesh), CoreId(core))).collect();
-        ends[1].send_to_all_others(|| cancel(7));
-        ends[1].flush();
-        for (core, end) in ends.iter_mut().enumerate() {
-            let mut got = VecDeque::new();
-            end.receive(&mut got);
-            assert_eq!(got.len(), usize::from(core != 1));
-        }
+        let others = |me| MeshEnd::new(Arc::clone(&mesh), CoreId(me)).others().collect::<Vec<_>>();
+        assert_eq!(others(1), [ZERO, CoreId(2)]);
+        assert_eq!(others(2), [ZERO, ONE]);
     }
 }

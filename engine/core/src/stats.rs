@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine_api::CoreId;
 use engine_shard::ShardStats;
+use engine_turn::TurnStats;
 use net_quic::ServerStats;
 use net_sockets::UdpStats;
 use storage_disk::DiskStats;
@@ -24,28 +25,20 @@ pub struct CoreStats {
     pub disk: DiskStats,
     pub udp: UdpStats,
     pub mesh: MeshStats,
-    pub turns: LoopStats,
+    pub turns: TurnStats,
+    pub executor: ExecutorStats,
 }
 
-/// The core's own loop.
+/// The core's thread.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LoopStats {
+pub struct ExecutorStats {
     /// Since the core began.
     pub up: Duration,
     /// Of it, time spent on work rather than on looking for some: the busy ratio is the quotient of two
     /// differences.
     pub busy: Duration,
-    pub turns: u64,
-    pub inputs: u64,
-    pub effects: u64,
-    /// Requests of this core's own clients that this core owned.
-    pub requests_owned: u64,
-    /// Requests of this core's own clients that went to another core.
-    pub requests_forwarded: u64,
     /// Longest turn since the last time anybody asked.
     pub turn_longest: Duration,
-    /// Times the sockets were paused because the shard was over its budget or the mesh was full.
-    pub pauses: u64,
     /// Now: disk operations under way or waiting for a place.
     pub disk_waiting: u64,
 }
