@@ -1,2 +1,9 @@
 //! One node, its disk, its network and its clients as one deterministic process, from one seed.
+//!
+//! - [`fact`]: what happened, as the oracles hear it; [`value`]: values that say where they come from.
+//! - [`oracle`]: what must hold, one file per property.
 #![forbid(unsafe_code)]
+
+pub mod fact;
+pub mod oracle;
+pub mod value;

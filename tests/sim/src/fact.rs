@@ -1,0 +1,202 @@
+//! What happened, as the oracles hear it: what clients did and were told, what the node did to its disk, what was
+//! done to the node.
+//!
+//! Facts come in the order of virtual time. A batch has one `Sent` and at most one of `Acked`, `Refused` and
+//! `Doubtful`, however often it was tried.
+
+use std::time::Duration;
+
+use engine_api::{Durability, PartitionId, Place, TopicId};
+use engine_shard::Level;
+use storage_frame::{LogId, Offset, TimestampMs};
+use storage_log::SegmentId;
+
+use crate::value::Value;
+
+/// Numbers a client of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u32);
+
+/// Numbers a batch (or a single record of an SDK client) of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// What of a topic's configs changes what is promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPromise {
+    pub write_caching: bool,
+    pub retention_ms: Option<u64>,
+    pub retention_bytes: Option<u64>,
+    /// The broker sets the records' timestamps.
+    pub append_time: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub id: TopicId,
+    pub name: String,
+    /// By partition.
+    pub logs: Vec<LogId>,
+    pub promise: TopicPromise,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub offset: Offset,
+    /// `None`: the bytes are not those of any value that was sent.
+    pub value: Option<Value>,
+    pub timestamp: TimestampMs,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// A topic was created, or described anew after a change.
+    Topic(TopicFacts),
+    TopicDeleteAsked(TopicId),
+    /// From here on nobody may see it.
+    TopicDeleted(TopicId),
+
+    Sent {
+        batch: BatchId,
+        to: PartitionId,
+        /// With their timestamps, in order; of one lane.
+        records: Vec<(Value, TimestampMs)>,
+        /// The broker or the SDK keeps it from being stored twice or out of order.
+        idempotent: bool,
+    },
+    Acked {
+        batch: BatchId,
+        base_offset: Offset,
+        durability: Durability,
+        duplicate: bool,
+    },
+    /// Told that nothing of it is stored.
+    Refused {
+        batch: BatchId,
+        why: String,
+    },
+    /// Nobody will ever be told whether it is stored.
+    Doubtful {
+        batch: BatchId,
+    },
+
+    Read {
+        by: ClientId,
+        from: PartitionId,
+        asked: Offset,
+        log_start: Offset,
+        high_watermark: Offset,
+        /// Whole frames: may begin below `asked`.
+        records: Vec<Seen>,
+    },
+    ReadRefused {
+        by: ClientId,
+        from: PartitionId,
+        asked: Offset,
+        /// The error's variant, `OffsetOutOfRange` for example.
+        error: &'static str,
+        why: String,
+    },
+    Found {
+        partition: PartitionId,
+        place: Place,
+        offset: Offset,
+        timestamp: Option<TimestampMs>,
+        log_start: Offset,
+        high_watermark: Offset,
+    },
+    DeleteAsked {
+        partition: PartitionId,
+        before: Offset,
+    },
+    Deleted {
+        partition: PartitionId,
+        before: Offset,
+    },
+    /// Told that nothing was deleted.
+    DeleteRefused {
+        partition: PartitionId,
+        before: Offset,
+        why: String,
+    },
+
+    /// A process of the node began its life.
+    Began {
+        life: u32,
+        cores: u8,
+    },
+    Ready {
+        life: u32,
+    },
+    Crashed {
+        life: u32,
+    },
+    /// Every log was closed in order.
+    Stopped {
+        life: u32,
+    },
+    /// The process refused to start or gave itself up.
+    Refusing {
+        life: u32,
+        why: String,
+    },
+    Event {
+        life: u32,
+        core: u8,
+        level: Level,
+        name: &'static str,
+        fields: String,
+    },
+
+    /// A write was answered: frames up to `end` (exclusive) of the log are on the disk, as far as the disk says.
+    Written {
+        log: LogId,
+        segment: SegmentId,
+        frames: Vec<FrameFact>,
+    },
+    /// A segment's file is to go.
+    Retiring {
+        log: LogId,
+        segment: SegmentId,
+    },
+    LogRemoving {
+        log: LogId,
+    },
+    /// What was done to the disk: the model disk's own account, for people.
+    Injected {
+        log: Option<LogId>,
+        beyond_promise: bool,
+        what: String,
+    },
+
+    /// Faults are off from here on; the node must serve again.
+    Healing,
+    /// A whole partition as it is at the very end.
+    Audit {
+        partition: PartitionId,
+        log_start: Offset,
+        high_watermark: Offset,
+        records: Vec<Seen>,
+    },
+    /// It cannot be read at the very end, for this reason.
+    AuditRefused {
+        partition: PartitionId,
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameFact {
+    pub base_offset: Offset,
+    pub end_offset: Offset,
+    pub max_timestamp: TimestampMs,
+    pub bytes: u32,
+}
+
+/// Where in virtual time a fact stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct At {
+    pub time: Duration,
+    pub wall: TimestampMs,
+    pub fact: Fact,
+}
