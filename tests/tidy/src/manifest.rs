@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use crate::Broken;
-use crate::plan::{EVERYWHERE, Kind, ON_TOKIO, PURE_PACKAGES, ROOMS, Room};
+use crate::plan::{EVERYWHERE, IN_TESTS, Kind, ON_TOKIO, PURE_PACKAGES, ROOMS, Room};
 
 /// Packages that bring tokio with them.
 const TOKIO: &[&str] = &["tokio", "quinn", "hyper-util", "tokio-util", "tokio-stream"];
@@ -35,12 +35,14 @@ fn package(key: &str, value: &Value, workspace: Option<&Table>) -> String {
     name.and_then(Value::as_str).unwrap_or(key).to_string()
 }
 
-/// Arrows between rooms, dev-dependencies included: a test may not look where its room may not.
+/// Arrows between rooms, dev-dependencies included: a test may not look where its room may not, but
+/// for the stand-ins made for tests.
 pub fn arrows(room: &Room, found: &Dependencies) -> Vec<Broken> {
     let house = |name: &String| {
         ROOMS.iter().any(|other| other.package == name) && !EVERYWHERE.contains(&name.as_str())
     };
-    let all = found.normal.iter().chain(&found.dev).filter(|name| house(name));
+    let dev = found.dev.iter().filter(|name| !IN_TESTS.contains(&name.as_str()));
+    let all = found.normal.iter().chain(dev).filter(|name| house(name));
     let wrong = all.filter(|name| !room.uses.contains(&name.as_str()) && *name != room.package);
     wrong.map(|name| broken(room, "an arrow the plan does not have", name)).collect()
 }

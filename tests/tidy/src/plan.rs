@@ -36,6 +36,7 @@ const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
 const PROCESS: &str = "millstream-tests-process";
+const MODEL_DISK: &str = "millstream-tests-disk";
 const REACH: &str = "millstream-reach";
 const SIM: &str = "millstream-tests-sim";
 const TIDY: &str = "millstream-tests-tidy";
@@ -77,19 +78,23 @@ pub const ROOMS: &[Room] = &[
     Room { path: "net/sockets", package: SOCKETS, kind: Kind::Door, uses: &[] },
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
+    Room { path: "tests/disk", package: MODEL_DISK, kind: Kind::Pure, uses: &[FRAME, LOG] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
     Room { path: "tests/reach", package: REACH, kind: Kind::Shell, uses: &[] },
     Room {
         path: "tests/sim",
         package: SIM,
         kind: Kind::Shell,
-        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE, CLIENT],
+        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE, CLIENT, MODEL_DISK],
     },
     Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
 ];
 
 /// What every room may use: nothing of it is left in a product's build.
 pub const EVERYWHERE: &[&str] = &[REACH];
+
+/// What tests of every room may use: the stand-in for what its logic asks of the outside.
+pub const IN_TESTS: &[&str] = &[MODEL_DISK];
 
 /// Rooms that may name tokio.
 pub const ON_TOKIO: &[&str] =
