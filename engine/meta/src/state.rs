@@ -244,6 +244,7 @@ impl ClusterState {
             }
             partition.leader_epoch = epoch;
             if places_anew {
+                reach::mark!("meta.core_count_changed");
                 let place = loads.place(|node| node == id).expect("a started node has cores");
                 partition.core = place.1;
             }

@@ -152,14 +152,17 @@ impl Controller {
 
     fn refusal(&self, ctx: &Context, request: &Request) -> Option<Response> {
         if let Stage::Unusable(why) = &self.stage {
+            reach::mark!("shard.change_without_metadata");
             return Some(refuse(request, Refusal::StorageFailed(why.clone())));
         }
         if self.queue.len() + self.unacked.len() >= CHANGES_MAX {
+            reach::mark!("shard.too_many_changes");
             return Some(refuse(request, Refusal::NotReady));
         }
         if !ctx.space.is_short() && !self.log.out_of_space() {
             return None;
         }
+        reach::mark!("shard.change_without_space");
         // Deleting goes on, and so does making retention shorter: that is how space comes back.
         match request {
             Request::CreateTopic(_) => Some(Response::CreateTopic(Err(TopicError::NoSpace))),
@@ -190,15 +193,20 @@ impl Controller {
                     };
                     self.sweep = Sweep::new(state.removed_logs());
                     if ctx.stopping {
+                        reach::mark!("shard.stopped_while_starting");
                         self.sweep.stop();
                     }
                     return Some(Step::Load(state));
                 }
                 Written::Change(command, origin) => return Some(Step::Apply(command, origin)),
-                Written::Snapshot { base } => self.log.delete_before(base),
+                Written::Snapshot { base } => {
+                    reach::mark!("shard.metadata_snapshot");
+                    self.log.delete_before(base);
+                }
             }
         }
         if let Some(logs) = self.sweep.take_swept() {
+            reach::mark!("shard.removed_logs_forgotten");
             self.queue.push_back(Asked::Forget(logs));
         }
         self.decide(ctx, now, state);
@@ -256,6 +264,10 @@ impl Controller {
         let acked = &mut self.acked[usize::from(core.0)];
         *acked = version.max(*acked);
         let everywhere = self.acked.iter().copied().min().unwrap_or(version);
+        reach::mark!(
+            "shard.change_waits_for_cores",
+            self.unacked.front().is_some_and(|change| change.version > everywhere)
+        );
         // A stopping node does not wait for its cores: the change is durable, and all start from it.
         while let Some(done) =
             self.unacked.pop_front_if(|change| change.version <= everywhere || ctx.stopping)
@@ -292,6 +304,7 @@ impl Controller {
         assert!(ctx.stopping);
         self.sweep.stop();
         for asked in std::mem::take(&mut self.queue) {
+            reach::mark!("shard.change_refused_by_stop");
             refuse_asked(ctx, asked, &Refusal::ShuttingDown);
         }
         self.on_acked(ctx, CoreId(0), 0);
@@ -315,6 +328,7 @@ impl Controller {
             match event {
                 LogEvent::Opened(_) => {
                     if let LogState::Damaged { why, .. } = self.log.state() {
+                        reach::mark!("shard.metadata_damaged");
                         let why = format!("metadata log is damaged: {why}");
                         self.give_up(ctx, why);
                     } else if matches!(self.stage, Stage::Opening) {
@@ -328,6 +342,7 @@ impl Controller {
                     }
                 }
                 LogEvent::Failed { why } => {
+                    reach::mark!("shard.metadata_failed");
                     let why = format!("metadata log failed: {why}");
                     self.give_up(ctx, why);
                 }
@@ -346,7 +361,10 @@ impl Controller {
         }
         let mut state = match replay.advance(&mut self.log) {
             Replayed::NotYet => return,
-            Replayed::Refused(why) => return self.give_up(ctx, why),
+            Replayed::Refused(why) => {
+                reach::mark!("shard.metadata_refused");
+                return self.give_up(ctx, why);
+            }
             Replayed::Done(state) => state,
         };
         self.since_snapshot_bytes = replay.bytes();
@@ -358,6 +376,7 @@ impl Controller {
             address: ctx.config.address.clone(),
         };
         if self.log.last_epoch().0 > ctx.config.incarnation {
+            reach::mark!("shard.metadata_from_later_start");
             let why = format!("metadata was written by start {} of this node", self.log.last_epoch());
             return self.give_up(ctx, why);
         }
@@ -445,6 +464,8 @@ impl Controller {
             Stage::Running => self.log.set_app_state(self.log.staged_end(), bytes::Bytes::new()),
             Stage::Closing | Stage::Closed | Stage::Unusable(_) => return,
         }
+        reach::mark!("shard.stopped_without_space", self.writing.is_some());
+        reach::mark!("shard.stopped_while_replaying", matches!(self.stage, Stage::Replaying(_)));
         // Without room for the change that is being written, waiting for it would be for ever.
         self.refuse_writing(ctx, &Refusal::ShuttingDown);
         self.log.close();

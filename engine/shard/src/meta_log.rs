@@ -151,6 +151,7 @@ impl Replay {
     }
 
     fn take_command(&mut self, value: &[u8]) -> Result<(), String> {
+        reach::mark!("shard.snapshot_cut_short", self.next_part > 0);
         // A crash cut the snapshot short: the commands before it are still there.
         self.next_part = 0;
         if self.wants_snapshot {
@@ -180,6 +181,7 @@ impl Replay {
         *self.state = state;
         self.snapshot = Vec::new();
         self.next_part = 0;
+        reach::mark!("shard.replayed_from_snapshot", self.wants_snapshot);
         self.wants_snapshot = false;
         self.bytes = 0;
         Ok(())

@@ -188,6 +188,7 @@ impl Partition {
             Stage::Closing | Stage::Closed => ctx.reply(slot, refuse(&request, Refusal::ShuttingDown)),
             Stage::Removing => ctx.reply(slot, refuse(&request, Refusal::UnknownPartition)),
             Stage::Open if !self.is_known => {
+                reach::mark!("shard.request_of_log_not_opened");
                 let why = self.trouble.clone().unwrap_or_default();
                 ctx.reply(slot, refuse(&request, Refusal::StorageFailed(why)));
             }
@@ -228,6 +229,7 @@ impl Partition {
             || ctx.held_count >= HELD_MAX
             || ctx.budget.is_overloaded()
         {
+            reach::mark!("shard.request_not_held");
             return ctx.reply(slot, refuse(&request, Refusal::NotReady));
         }
         let bytes = match &request {
@@ -242,6 +244,7 @@ impl Partition {
             | Request::DescribeCluster
             | Request::InitProducer => 0,
         };
+        reach::mark!("shard.request_held");
         let what = Waiting::Held { request, bytes };
         let waiter = Waiter { slot, partition: self.key, deadline: None, what };
         self.waiters.push(ctx.add_waiter(waiter));
@@ -315,6 +318,7 @@ impl Partition {
             }
             LogEvent::Failed { why } => self.on_failed(ctx, why),
             LogEvent::Closed => {
+                reach::mark!("shard.closed_without_answers", !self.produces.is_empty());
                 self.refuse_all(ctx, &Refusal::ShuttingDown);
                 self.stage = Stage::Closed;
                 ctx.changed.push(self.key);
@@ -325,6 +329,7 @@ impl Partition {
 
     fn on_opened(&mut self, ctx: &mut Context, now: Now, recovered: &Recovered) {
         if self.stage == Stage::Removing {
+            reach::mark!("shard.opened_while_removed");
             return;
         }
         assert_eq!(self.stage, Stage::Opening);
@@ -341,16 +346,20 @@ impl Partition {
         match Producers::recover(recovered.app_state.as_deref(), &recovered.headers, end, now.mono) {
             Some(producers) if producers.is_empty() => {}
             Some(producers) => {
+                reach::mark!("shard.producers_from_checkpoint", recovered.headers.is_empty());
+                reach::mark!("shard.producers_from_headers", !recovered.headers.is_empty());
                 ctx.producers_count += producers.count();
                 self.producers = Some(Box::new(producers));
             }
             None => {
+                reach::mark!("shard.producers_lost");
                 let fields =
                     self.fields([("why", "stored producers do not decode: duplicates may pass".into())]);
                 ctx.event(Level::Error, "producers_lost", fields);
             }
         }
         if let LogState::Damaged { why, .. } = state {
+            reach::mark!("shard.opened_damaged");
             ctx.event(
                 Level::Error,
                 "log_damaged",
@@ -358,6 +367,7 @@ impl Partition {
             );
             self.trouble = Some(why);
         } else if last_epoch > self.epoch {
+            reach::mark!("shard.log_from_later_start");
             // Copied or restored: what this start would write could not be told from what a later one wrote.
             let why =
                 format!("log was written by start {last_epoch} of this node, this is start {}", self.epoch);
@@ -376,6 +386,9 @@ impl Partition {
 
     fn on_failed(&mut self, ctx: &mut Context, why: String) {
         ctx.event(Level::Error, "log_failed", self.fields([("why", why.clone())]));
+        reach::mark!("shard.failed_while_opening", self.stage == Stage::Opening);
+        reach::mark!("shard.failed_while_closing", self.stage == Stage::Closing);
+        reach::mark!("shard.failed_with_produces_waiting", !self.produces.is_empty());
         // A log that is closing or being removed goes on to its end.
         if self.stage == Stage::Opening {
             self.stage = Stage::Open;
@@ -389,8 +402,11 @@ impl Partition {
     /// The topic is gone: everybody who waits is told, the files go.
     pub(crate) fn remove(&mut self, ctx: &mut Context, now: Now) {
         if self.stage == Stage::Unopened {
+            reach::mark!("shard.topic_deleted_unopened");
             self.open(now);
         }
+        reach::mark!("shard.topic_deleted_under_fetch", !self.waiters.is_empty());
+        reach::mark!("shard.topic_deleted_under_produce", !self.produces.is_empty());
         self.refuse_all(ctx, &Refusal::UnknownPartition);
         self.trouble = None;
         self.stage = Stage::Removing;
@@ -400,6 +416,9 @@ impl Partition {
 
     /// Nothing new from here on; what was accepted is finished.
     pub(crate) fn close(&mut self, ctx: &mut Context, now: Now) {
+        reach::mark!("shard.stopped_under_fetch", !self.waiters.is_empty());
+        reach::mark!("shard.stopped_under_produce", !self.produces.is_empty());
+        reach::mark!("shard.stopped_while_opening", self.stage == Stage::Opening);
         self.end_waits(ctx, &Refusal::ShuttingDown);
         match self.stage {
             Stage::Unopened => self.stage = Stage::Closed,

@@ -100,6 +100,10 @@ impl Producers {
             record_count: header.record_count,
             base_offset: header.base_offset.0,
         };
+        reach::mark!(
+            "shard.producer_epoch_new",
+            self.by_id.get(&sent.id).is_some_and(|known| known.epoch < sent.epoch)
+        );
         if let Some(known) = self.by_id.get_mut(&sent.id).filter(|known| known.epoch == sent.epoch) {
             known.last_seen = now;
             known.push(batch);
@@ -139,6 +143,10 @@ impl Producers {
         let mut producers = Self::default();
         if let Some(bytes) = state.filter(|bytes| !bytes.is_empty()) {
             for stored in decode(bytes)? {
+                reach::mark!(
+                    "shard.producer_state_past_end",
+                    stored.batches.iter().any(|batch| batch.base_offset >= end.0)
+                );
                 // State past the log's end tells of frames that were lost before they were acknowledged.
                 for batch in stored.batches.iter().filter(|batch| batch.base_offset < end.0) {
                     producers.restore(stored.id, stored.epoch, now, *batch);
@@ -169,7 +177,11 @@ impl Producers {
     }
 
     fn expire(&mut self, now: Duration) {
-        self.by_id.retain(|_, known| now.saturating_sub(known.last_seen) < PRODUCER_SILENCE_MAX);
+        self.by_id.retain(|_, known| {
+            let is_kept = now.saturating_sub(known.last_seen) < PRODUCER_SILENCE_MAX;
+            reach::mark!("shard.producer_expired", !is_kept);
+            is_kept
+        });
     }
 
     /// Forgets the expired, or else the eighth whose last batches are the oldest: seldom enough to cost nothing.
@@ -182,6 +194,7 @@ impl Producers {
         let mut last_offsets: Vec<u64> = self.by_id.values().map(|known| known.last().base_offset).collect();
         let (_, oldest_kept, _) = last_offsets.select_nth_unstable(count_max / 8 + 1);
         let oldest_kept = *oldest_kept;
+        reach::mark!("shard.producers_evicted");
         self.by_id.retain(|_, known| known.last().base_offset >= oldest_kept);
     }
 }

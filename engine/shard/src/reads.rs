@@ -39,6 +39,7 @@ impl Partition {
         let offset = asked.fetch.offset;
         let needs_disk = offset < self.commit_end && !self.log().is_cached(offset);
         if needs_disk && !(ctx.reads_waiting.is_empty() && ctx.budget.may_read(read_bytes(&asked.fetch))) {
+            reach::mark!("shard.fetch_waits_for_memory");
             asked.deadline = asked.deadline.map(|deadline| deadline.max(now.mono + MEMORY_WAIT_MAX));
             return self.wait(ctx, asked, Waiting::Memory);
         }
@@ -52,11 +53,15 @@ impl Partition {
         }
         if offset == self.commit_end {
             return match self.fault_at_end() {
-                Some(error) => ctx.reply(asked.slot, Response::Fetch(Err(error))),
+                Some(error) => {
+                    reach::mark!("shard.fetch_at_end_of_broken_log");
+                    ctx.reply(asked.slot, Response::Fetch(Err(error)));
+                }
                 None => self.answer_or_wait(ctx, asked, Vec::new()),
             };
         }
         if self.reads.len() >= READS_PER_PARTITION_MAX {
+            reach::mark!("shard.fetch_overloaded");
             return ctx.reply(asked.slot, Response::Fetch(Err(FetchError::Overloaded)));
         }
         let bytes_max = asked.fetch.bytes_max as usize;
@@ -76,6 +81,8 @@ impl Partition {
         if asked >= log_start && asked <= high_watermark {
             return Ok(());
         }
+        reach::mark!("shard.fetch_above_end", asked > high_watermark);
+        reach::mark!("shard.fetch_below_start", asked < log_start);
         // A damaged log may have had that offset: its reader must not believe it gone and start over.
         let lost = if asked > high_watermark { self.fault_at_end() } else { None };
         Err(lost.unwrap_or(FetchError::OffsetOutOfRange { asked, log_start, high_watermark }))
@@ -122,6 +129,7 @@ impl Partition {
         while let Some(key) = self.waiters.get(place).copied() {
             let waiter = ctx.waiters.at(key).expect("a partition knows its waiters");
             if matches!(waiter.what, Waiting::Data { wake_bytes, .. } if wake_bytes <= self.committed_bytes) {
+                reach::mark!("shard.fetch_woken_by_data");
                 self.waiters.swap_remove(place);
                 let waiter = ctx.remove_waiter(key);
                 self.end_wait(ctx, now, waiter);
@@ -133,6 +141,7 @@ impl Partition {
 
     /// The waiter's deadline is over: it gets what there is.
     pub(crate) fn on_deadline(&mut self, ctx: &mut Context, now: Now, key: WaiterKey) {
+        reach::mark!("shard.fetch_woken_by_deadline");
         let waiter = self.take_waiter(ctx, key);
         self.end_wait(ctx, now, waiter);
     }
@@ -151,7 +160,10 @@ impl Partition {
             Waiting::Data { fetch, .. } => {
                 self.fetch_in_turn(ctx, now, Asked { slot, fetch, deadline, may_wait: false });
             }
-            Waiting::Memory(_) => ctx.reply(slot, Response::Fetch(Err(FetchError::Overloaded))),
+            Waiting::Memory(_) => {
+                reach::mark!("shard.fetch_without_memory");
+                ctx.reply(slot, Response::Fetch(Err(FetchError::Overloaded)));
+            }
             Waiting::Held { .. }
             | Waiting::Read { .. }
             | Waiting::Find { .. }
@@ -165,8 +177,12 @@ impl Partition {
     pub(crate) fn cancel(&mut self, ctx: &mut Context, key: WaiterKey) {
         match ctx.waiters.at(key).expect("a partition knows its waiters").what {
             // The log goes on reading.
-            Waiting::Read { bytes, .. } | Waiting::Find { bytes, .. } => ctx.waiters.abandon(key, bytes),
+            Waiting::Read { bytes, .. } | Waiting::Find { bytes, .. } => {
+                reach::mark!("shard.read_cancelled");
+                ctx.waiters.abandon(key, bytes);
+            }
             Waiting::Held { .. } | Waiting::Data { .. } | Waiting::Memory(_) => {
+                reach::mark!("shard.wait_cancelled");
                 self.take_waiter(ctx, key);
             }
             Waiting::Abandoned { .. } => unreachable!("found by its slot"),
@@ -253,7 +269,10 @@ impl Partition {
         match result {
             Ok(header) => self.answer_header(ctx, slot, header.as_ref()),
             // What was found is gone: the first record still there is the first at or after that time.
-            Err(ReadError::Trimmed) => self.find(ctx, slot, find),
+            Err(ReadError::Trimmed) => {
+                reach::mark!("shard.find_trimmed");
+                self.find(ctx, slot, find);
+            }
             Err(error) => {
                 let error = self.read_fault(ctx, self.log().start(), error);
                 ctx.reply(slot, Response::FindOffset(Err(error)));
@@ -303,12 +322,14 @@ impl Partition {
     fn read_fault(&mut self, ctx: &mut Context, asked: Offset, error: ReadError) -> FetchError {
         let (why, fault) = match error {
             ReadError::Trimmed => {
+                reach::mark!("shard.read_trimmed");
                 let (log_start, high_watermark) = (self.log().start(), self.commit_end);
                 return FetchError::OffsetOutOfRange { asked, log_start, high_watermark };
             }
             ReadError::Damaged { why } => (why.clone(), FetchError::Damaged { why }),
             ReadError::Io { why } => (why.clone(), FetchError::StorageFailed { why }),
         };
+        reach::mark!("shard.read_fault");
         // Once: readers try again, and the fault does not change by being read again.
         if !std::mem::replace(&mut self.read_fault_told, true) {
             ctx.event(

@@ -87,6 +87,7 @@ impl Roster {
     pub(crate) fn hurry(&mut self, key: PartitionKey) {
         let partition = &mut self.partitions[key];
         if partition.stage == Stage::Unopened && !std::mem::replace(&mut partition.hurried, true) {
+            reach::mark!("shard.opening_hurried");
             self.opens.push_front(key);
         }
     }

@@ -190,7 +190,10 @@ impl Shard {
                 let described = self.describe_topics(&asked);
                 return self.ctx.reply(slot, Response::DescribeTopics(described));
             }
-            _ if self.ctx.stopping => return self.ctx.reply(slot, refuse(&request, Refusal::ShuttingDown)),
+            _ if self.ctx.stopping => {
+                reach::mark!("shard.request_while_stopping");
+                return self.ctx.reply(slot, refuse(&request, Refusal::ShuttingDown));
+            }
             Request::CreateTopic(_)
             | Request::AlterTopic(_)
             | Request::DeleteTopic(_)
@@ -213,9 +216,14 @@ impl Shard {
             }
             // Known but led elsewhere, or nothing is known yet.
             None if !self.is_loaded || self.state.partition(id).is_some() => {
+                reach::mark!("shard.request_before_metadata", !self.is_loaded);
+                reach::mark!("shard.request_of_another_core", self.is_loaded);
                 self.ctx.reply(slot, refuse(&request, Refusal::NotReady));
             }
-            None => self.ctx.reply(slot, refuse(&request, Refusal::UnknownPartition)),
+            None => {
+                reach::mark!("shard.request_of_unknown_partition");
+                self.ctx.reply(slot, refuse(&request, Refusal::UnknownPartition));
+            }
         }
     }
 
@@ -244,6 +252,8 @@ impl Shard {
 
     fn on_free_space(&mut self, free_bytes: u64) {
         if self.ctx.space.measure(free_bytes) {
+            reach::mark!("shard.space_short", self.ctx.space.is_short());
+            reach::mark!("shard.space_back", !self.ctx.space.is_short());
             let (level, name) = if self.ctx.space.is_short() {
                 (Level::Warn, "space_short")
             } else {
@@ -269,6 +279,7 @@ impl Shard {
         if std::mem::replace(&mut self.ctx.stopping, true) {
             return;
         }
+        reach::mark!("shard.stopped_before_ready", !self.ready_told);
         self.ctx.event(Level::Info, "stopping", vec![("partitions", self.roster.count().to_string())]);
         self.roster.close_all(&mut self.ctx, now);
         if let Some(controller) = &mut self.controller {
@@ -358,6 +369,7 @@ impl Shard {
     fn adopt(&mut self, now: Now, id: TopicId) {
         // What begins now would not end any more.
         if self.ctx.stopping {
+            reach::mark!("shard.topic_while_stopping");
             return;
         }
         let topic = self.state.topic(id).expect("a topic that was just made or changed");
@@ -402,6 +414,7 @@ impl Shard {
                 | Waiting::Find { .. }
                 | Waiting::Abandoned { .. } => None,
             }) else {
+                reach::mark!("shard.read_left_before_memory");
                 // Cancelled or answered meanwhile.
                 self.ctx.reads_waiting.pop_front();
                 continue;
@@ -419,6 +432,7 @@ impl Shard {
             return;
         }
         if let Some(list) = self.roster.take_troubles() {
+            reach::mark!("shard.troubles_told");
             self.may_tell_troubles = false;
             let core = self.core();
             self.ctx.out.push(Effect::Publish(news::troubles(core, &list)));
@@ -429,6 +443,8 @@ impl Shard {
     fn tell_overload(&mut self) {
         let overloaded = self.ctx.budget.is_overloaded();
         if std::mem::replace(&mut self.overload_told, overloaded) != overloaded {
+            reach::mark!("shard.overload_on", overloaded);
+            reach::mark!("shard.overload_off", !overloaded);
             let (level, name) =
                 if overloaded { (Level::Warn, "memory_short") } else { (Level::Info, "memory_back") };
             self.ctx.event(level, name, vec![("memory_bytes", self.ctx.budget.bytes().to_string())]);

@@ -55,9 +55,13 @@ impl Sweep {
         let place = self.under_way.iter().position(|other| *other == log).expect("an answer to a question");
         self.under_way.swap_remove(place);
         match result {
-            Ok(_) => None,
+            Ok(_) => {
+                reach::mark!("shard.swept_a_log");
+                None
+            }
             Err(error) if error.kind == DiskErrorKind::NotFound => None,
             Err(error) => {
+                reach::mark!("shard.sweep_failed");
                 self.failed = true;
                 Some(error.to_string())
             }

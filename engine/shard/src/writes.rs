@@ -55,8 +55,13 @@ impl Partition {
         if let (Some(sent), Some(producers)) = (frame.header().producer, &self.producers) {
             match producers.judge(sent, count) {
                 Verdict::New => {}
-                Verdict::Duplicate(base) => return Ok((base, base.plus(count), true)),
+                Verdict::Duplicate(base) => {
+                    reach::mark!("shard.duplicate_answered", base.plus(count) <= self.commit_end);
+                    reach::mark!("shard.duplicate_waits", base.plus(count) > self.commit_end);
+                    return Ok((base, base.plus(count), true));
+                }
                 Verdict::OutOfSequence { expected } => {
+                    reach::mark!("shard.out_of_sequence");
                     return Err(ProduceError::OutOfSequence {
                         producer_id: sent.id,
                         sent: sent.base_sequence,
@@ -64,6 +69,7 @@ impl Partition {
                     });
                 }
                 Verdict::Fenced { current } => {
+                    reach::mark!("shard.producer_fenced");
                     return Err(ProduceError::ProducerFenced {
                         producer_id: sent.id,
                         sent: sent.epoch,
@@ -113,9 +119,11 @@ impl Partition {
             return Err(ProduceError::StorageFailed { why: why.clone() });
         }
         if ctx.space.is_short() || log.out_of_space() {
+            reach::mark!("shard.produce_without_space");
             return Err(ProduceError::NoSpace);
         }
         if ctx.budget.is_full() || self.produces.len() >= PRODUCES_WAITING_MAX {
+            reach::mark!("shard.produce_overloaded");
             return Err(ProduceError::Overloaded);
         }
         Ok(())
@@ -128,6 +136,7 @@ impl Partition {
             return ctx.reply(slot, Response::DeleteRecords(Err(error)));
         }
         if delete.before > high {
+            reach::mark!("shard.delete_out_of_range");
             let error = DeleteRecordsError::OffsetOutOfRange {
                 asked: delete.before,
                 log_start: start,
@@ -136,6 +145,7 @@ impl Partition {
             return ctx.reply(slot, Response::DeleteRecords(Err(error)));
         }
         if self.deletes.len() >= DELETES_WAITING_MAX {
+            reach::mark!("shard.delete_refused");
             let request = Request::DeleteRecords(delete);
             return ctx.reply(slot, refuse(&request, Refusal::NotReady));
         }
@@ -166,6 +176,7 @@ impl Partition {
 
     /// Everybody whose write is not finished is told; whether it is stored is not known to them.
     pub(super) fn refuse_writes(&mut self, ctx: &mut Context, refusal: &Refusal) {
+        reach::mark!("shard.deletes_refused_at_end", !self.deletes.is_empty());
         self.uncommitted.clear();
         for produce in std::mem::take(&mut self.produces) {
             ctx.tally.waiting_produces -= 1;
