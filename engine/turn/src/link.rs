@@ -35,6 +35,7 @@ impl Link {
     pub fn offer(&mut self, outbox: &mut VecDeque<Message>) -> usize {
         let fits = (self.messages_max - self.messages.len()).min(outbox.len());
         self.messages.extend(outbox.drain(..fits));
+        reach::mark!("turn.link_full", !outbox.is_empty());
         self.refused |= !outbox.is_empty();
         fits
     }

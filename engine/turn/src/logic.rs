@@ -167,6 +167,7 @@ impl CoreLogic {
                 break;
             }
         }
+        reach::mark!("turn.more_than_a_turn", more);
         more
     }
 
@@ -175,6 +176,7 @@ impl CoreLogic {
             self.server.handle_timeout(at);
         }
         if self.phase.until().is_some_and(|until| until <= at) {
+            reach::mark!("turn.end_by_deadline");
             self.advance_end(at);
         }
     }
@@ -188,6 +190,7 @@ impl CoreLogic {
         while let Some(message) = self.inbox.pop_front() {
             self.receive(now, at, message);
         }
+        reach::mark!("turn.backlogged", self.outboxes.is_backlogged());
         while !self.outboxes.is_backlogged() {
             let Some(ask) = self.server.poll_ask() else { break };
             self.route(now, ask);
@@ -217,6 +220,7 @@ impl CoreLogic {
             Message::Reply { key, response } => {
                 self.stats.inputs += 1;
                 // Cancelled while the answer was on its way: nobody waits.
+                reach::mark!("turn.reply_after_cancel", !self.forwarded.contains_key(&key));
                 if self.forwarded.remove(&key).is_some() {
                     self.server.handle_response(at, key, response);
                 }
@@ -246,6 +250,7 @@ impl CoreLogic {
                     None => self.handle(now, Input::Cancel(slot)),
                     Some(owner) => {
                         self.stats.inputs += 1;
+                        reach::mark!("turn.cancel_forwarded");
                         self.outboxes.send(owner, Message::Cancel(slot));
                     }
                 }
@@ -299,6 +304,9 @@ impl CoreLogic {
         }
         self.is_paused = pause;
         self.stats.pauses += u64::from(pause);
+        reach::mark!("turn.paused_by_memory", pause && self.shard.is_overloaded());
+        reach::mark!("turn.paused_by_link", pause && !self.outboxes.is_flushed());
+        reach::mark!("turn.resumed", !pause);
         self.server.set_paused(at, pause);
         true
     }
@@ -334,6 +342,7 @@ impl CoreLogic {
     fn advance_end(&mut self, at: Instant) {
         match self.phase {
             Phase::Draining { .. } => {
+                reach::mark!("turn.drain_given_up", !self.is_drained());
                 self.server.close(at);
                 self.phase = Phase::Closing { until: at + DRAIN };
             }

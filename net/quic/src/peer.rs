@@ -75,6 +75,7 @@ impl Peer {
         }
         if self.quic.remote_address() != self.remote {
             self.remote = self.quic.remote_address();
+            reach::mark!("quic.migrated");
             desk.counters.migrations += 1;
         }
         while let Some(id) = self.dirty.pop_front() {
@@ -87,12 +88,14 @@ impl Peer {
             }
             let Some(id) = self.held.pop_front() else { break };
             if let Some(stream) = self.streams.get_mut(&id) {
+                reach::mark!("quic.held_stream_goes_on");
                 stream.is_held = false;
                 self.drive_stream(now, desk, id);
             }
         }
         if desk.paused && !self.held.is_empty() && !self.waits_for_resume {
             self.waits_for_resume = true;
+            reach::mark!("quic.waits_for_resume");
             desk.waiting_for_resume.push(self.index);
         }
     }
@@ -104,6 +107,11 @@ impl Peer {
                 desk.counters.connections_opened += 1;
             }
             Event::ConnectionLost { reason } => {
+                reach::mark!("quic.lost_with_requests_open", self.budget.requests > 0);
+                reach::mark!("quic.lost_in_handshake", self.handshake_by.is_some());
+                reach::mark!("quic.lost_by_timeout", reason == ConnectionError::TimedOut);
+                reach::mark!("quic.lost_by_reset", reason == ConnectionError::Reset);
+                reach::mark!("quic.lost_with_partial_message", self.budget.partial_bytes > 0);
                 if let Some(name) = error_name(&reason) {
                     desk.counters.client_error(name);
                 }
@@ -119,6 +127,7 @@ impl Peer {
             Event::Stream(StreamEvent::Stopped { id, .. }) => {
                 let (streams, quic, mut around) = self.around(now, desk, id);
                 if let Some(stream) = streams.get_mut(&id) {
+                    reach::mark!("quic.stream_stopped_by_client");
                     stream.leave(quic, &mut around, Code::Done);
                     self.mark(id);
                 }
@@ -177,6 +186,7 @@ impl Peer {
             self.quic.handle_timeout(now);
         }
         if self.handshake_by.is_some_and(|by| by <= now) {
+            reach::mark!("quic.handshake_too_slow");
             desk.counters.client_error("handshake_too_slow");
             self.close(now, desk, Code::TooSlow, "handshake not done in time");
         }

@@ -175,16 +175,19 @@ impl Server {
         let mut buffer = Vec::new();
         let handshakes = self.desk.handshakes;
         if self.is_closing || self.connections >= self.connections_max {
+            reach::mark!("quic.connection_refused");
             self.desk.counters.connections_refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut buffer);
             self.respond(transmit, buffer);
         } else if handshakes >= HANDSHAKES_MAX {
+            reach::mark!("quic.connection_ignored");
             self.desk.counters.connections_refused += 1;
             self.endpoint.ignore(incoming);
         } else if handshakes >= HANDSHAKES_FREE
             && !incoming.remote_address_validated()
             && incoming.may_retry()
         {
+            reach::mark!("quic.retry_asked");
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut buffer) {
                 self.respond(transmit, buffer);
             }
@@ -210,6 +213,7 @@ impl Server {
                 self.mark_ready(index);
             }
             Err(error) => {
+                reach::mark!("quic.first_packet_not_accepted");
                 self.desk.counters.client_error("handshake");
                 if let Some(transmit) = error.response {
                     self.respond(transmit, buffer);
@@ -219,6 +223,7 @@ impl Server {
     }
 
     fn respond(&mut self, transmit: quinn_proto::Transmit, bytes: Vec<u8>) {
+        reach::mark!("quic.response_dropped", self.responses.len() >= RESPONSES_MAX);
         if self.responses.len() < RESPONSES_MAX {
             self.responses.push_back((transmit, bytes));
         }
@@ -244,7 +249,10 @@ impl Server {
     /// `now` is for the connection's timers. An answer to a cancelled key is dropped.
     pub fn handle_response(&mut self, now: Instant, key: u64, response: Response) {
         self.now = Some(now);
-        let Some(slot) = self.desk.slots.remove(key) else { return };
+        let Some(slot) = self.desk.slots.remove(key) else {
+            reach::mark!("quic.answer_to_cancelled");
+            return;
+        };
         let peer = self.peers[slot.peer].as_mut().expect("connections that go cancel their slots");
         peer.on_response(now, &mut self.desk, slot, response);
         self.mark_ready(slot.peer);
@@ -254,9 +262,11 @@ impl Server {
     /// flow control stops the clients; readers get no new pushes.
     pub fn set_paused(&mut self, now: Instant, paused: bool) {
         self.now = Some(now);
+        reach::mark!("quic.paused_with_requests_open", paused && self.desk.slots.open_count() > 0);
         self.desk.paused = paused;
         if !paused {
             for index in std::mem::take(&mut self.desk.waiting_for_resume) {
+                reach::mark!("quic.resumed_after_connection_went", self.peers[index].is_none());
                 if let Some(peer) = &mut self.peers[index] {
                     peer.waits_for_resume = false;
                     self.mark_ready(index);
@@ -270,6 +280,7 @@ impl Server {
     /// What has not been handed out by [`poll_transmit`](Self::poll_transmit) before is not sent any more.
     pub fn close(&mut self, now: Instant) {
         self.now = Some(now);
+        reach::mark!("quic.closed_with_requests_open", self.desk.slots.open_count() > 0);
         self.is_closing = true;
         for index in 0..self.peers.len() {
             if let Some(peer) = &mut self.peers[index]

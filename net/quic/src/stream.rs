@@ -142,6 +142,7 @@ impl Stream {
         match &self.work {
             Work::Produce(work) => {
                 if work.is_full() || self.outbox.bytes() >= STREAM_ANSWER_BYTES_MAX {
+                    reach::mark!("quic.stream_full");
                     return Err(Stop::Full { held: false });
                 }
             }
@@ -183,6 +184,7 @@ impl Stream {
                     // Holding a message back half way could stop the rest of it, and of all others, at QUIC's
                     // window for the connection. So what is too much is given up.
                     if !self.account_partial(around) {
+                        reach::mark!("quic.too_many_partial_bytes");
                         break Stop::TooMuch;
                     }
                 }
@@ -212,7 +214,10 @@ impl Stream {
             Stop::Full { .. } => self.deadline = None,
             Stop::Ended => match self.reader.end() {
                 Ok(()) => self.on_ended(),
-                Err(error) => self.refuse(quic, around, 0, &error.refusal()),
+                Err(error) => {
+                    reach::mark!("quic.stream_ended_mid_message");
+                    self.refuse(quic, around, 0, &error.refusal());
+                }
             },
             Stop::TooMuch => {
                 let refusal = Refusal {
@@ -222,8 +227,13 @@ impl Stream {
                 };
                 self.refuse(quic, around, 0, &refusal);
             }
-            Stop::Reset => self.leave(quic, around, Code::Done),
+            Stop::Reset => {
+                reach::mark!("quic.stream_reset_mid_message", !self.reader.is_between_messages());
+                reach::mark!("quic.stream_reset", self.reader.is_between_messages());
+                self.leave(quic, around, Code::Done);
+            }
             Stop::Violation { correlation, error } => {
+                reach::mark!("quic.protocol_broken");
                 self.refuse(quic, around, correlation, &error.refusal())
             }
         }
@@ -249,6 +259,7 @@ impl Stream {
 
     /// The deadline is over.
     pub(crate) fn on_stalled(&mut self, quic: &mut Connection, around: &mut Around<'_>) {
+        reach::mark!("quic.stream_stalled");
         let refusal = Refusal {
             code: Code::TooSlow,
             cause: format!(
@@ -338,7 +349,10 @@ impl Stream {
         match self.outbox.flush(around, &mut quic.send_stream(around.id)) {
             Sent::Open => {}
             Sent::Finished => self.sends = false,
-            Sent::Refused => self.leave(quic, around, Code::Done),
+            Sent::Refused => {
+                reach::mark!("quic.answer_not_wanted");
+                self.leave(quic, around, Code::Done);
+            }
         }
     }
 

@@ -140,12 +140,14 @@ impl Accumulator {
             asked_at,
         });
         if asked_at < topic.asked_at {
+            reach::mark!("client.older_metadata_not_heard");
             return;
         }
         topic.asked_at = asked_at;
         let lanes_count = topic.lanes.len().min(partitions_count as usize);
         // Fewer only when it was deleted and made anew in between; what is in the lanes beyond finds that out.
         for lane in topic.lanes.drain(lanes_count..) {
+            reach::mark!("client.topic_has_fewer_partitions");
             self.first_id = None;
             lane.into_iter().for_each(|lane| self.lanes[lane].retire());
         }
@@ -158,6 +160,7 @@ impl Accumulator {
     /// asks for the topic anew. The lanes of the topic end once they are empty.
     pub(crate) fn on_topic_gone(&mut self, lane: usize) {
         let error = DeliveryError::Refused(ProduceError::UnknownPartition);
+        reach::mark!("client.topic_gone");
         let gone = &mut self.lanes[lane];
         gone.fail_all(&mut self.ledger, |_| error.clone());
         gone.retire();
@@ -195,6 +198,7 @@ impl Accumulator {
             return Err(AppendError::RecordTooLarge { record_bytes, record_bytes_max });
         }
         if self.ledger.charged_bytes() + record_bytes > self.settings.memory_bytes_max {
+            reach::mark!("client.no_room_for_record");
             return Err(AppendError::NoRoom);
         }
         let partitions_count = topic.lanes.len() as u32;

@@ -237,6 +237,7 @@ impl Lane {
         ledger: &mut Ledger,
     ) -> Step {
         if self.expire(now, ledger) {
+            reach::mark!("client.stream_given_up");
             return Step::Abandon;
         }
         if link == Link::Down {
@@ -247,6 +248,7 @@ impl Lane {
         }
         if let Some(retry_at) = self.retry_at {
             if now < retry_at {
+                reach::mark!("client.lane_backs_off");
                 return Step::Wait(min_time(Some(retry_at), self.next_deadline()));
             }
             self.retry_at = None;
@@ -254,6 +256,10 @@ impl Lane {
         if self.in_flight.len() >= self.in_flight_max() {
             return Step::Wait(self.next_deadline());
         }
+        reach::mark!(
+            "client.lane_holds_for_unanswered",
+            self.in_flight.front().is_some_and(|batch| batch.verdict.is_spoken())
+        );
         // No answer for a whole delivery timeout: what is sent now would only keep the stream alive longer.
         if self.in_flight.front().is_some_and(|batch| batch.verdict.is_spoken()) {
             return Step::Wait(self.next_deadline());
@@ -360,9 +366,11 @@ impl Lane {
             assert!(!matches!(batch.body, Body::Away), "put back before the stream is given up");
             if self.settings.idempotent || !batch.verdict.is_spoken() {
                 ledger.retries_count += 1;
+                reach::mark!("client.batch_put_back");
                 batch.doubtful = true;
                 self.queue.push_front(batch);
             } else {
+                reach::mark!("client.unacked_given_up");
                 ledger.release(batch.charged_bytes);
             }
         }
@@ -376,6 +384,7 @@ impl Lane {
         ledger: &mut Ledger,
     ) -> Result<AfterAnswer, UnaskedAnswer> {
         if self.in_flight.is_empty() {
+            reach::mark!("client.unasked_answer");
             return Err(UnaskedAnswer);
         }
         let error = match answer {
@@ -386,6 +395,7 @@ impl Lane {
                     duplicate: produced.duplicate,
                     timings: produced.timings,
                 };
+                reach::mark!("client.duplicate_stored", stored.duplicate);
                 self.finish_front(ledger, Ok(stored));
                 self.stream_proven = true;
                 self.backoff.succeeded();
@@ -400,6 +410,7 @@ impl Lane {
                 AfterAnswer::Refresh
             }
             ProduceError::NoSpace | ProduceError::Overloaded => {
+                reach::mark!("client.refused_for_now");
                 self.retry_front(now, error, ledger);
                 AfterAnswer::Abandon
             }
@@ -410,6 +421,7 @@ impl Lane {
             }
             ProduceError::TooLarge { batch_bytes_max, .. } if self.may_split_front() => {
                 let front = self.in_flight.pop_front().expect("looked before");
+                reach::mark!("client.batch_split");
                 let limit = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
                 self.split(front, limit, &error, ledger)
             }
@@ -425,6 +437,7 @@ impl Lane {
                 AfterAnswer::Continue
             }
             ProduceError::ProducerFenced { .. } => {
+                reach::mark!("client.producer_fenced");
                 self.refuse_front(error.clone(), ledger);
                 AfterAnswer::Fatal(error)
             }
@@ -443,6 +456,7 @@ impl Lane {
         {
             front.doubtful = was_doubtful;
             if !was_doubtful && !front.verdict.is_spoken() {
+                reach::mark!("client.batch_known_unsent");
                 front.verdict.mark_unsent();
             }
         }
@@ -475,16 +489,19 @@ impl Lane {
         let front = self.in_flight.front().expect("looked before");
         let ahead = expected.wrapping_sub(sent) & SEQUENCE_MASK;
         if ahead >= front.record_count && ahead < SEQUENCE_MASK / 2 {
+            reach::mark!("client.duplicate_too_old");
             self.finish_front(ledger, Err(DeliveryError::OffsetUnknown));
             return AfterAnswer::Continue;
         }
         if front.sequence == Some(0) {
+            reach::mark!("client.first_batch_out_of_sequence");
             // The broker refuses the very first batch of an id; another id would not help.
             self.refuse_front(error, ledger);
             return AfterAnswer::Continue;
         }
         // What came before was refused, or the broker has lost it or forgotten this producer. So this batch and
         // those behind it are not stored, and may go again under another id.
+        reach::mark!("client.sequence_hole");
         self.requeue(ledger);
         self.renew_identity(ledger);
         AfterAnswer::Abandon
@@ -497,6 +514,7 @@ impl Lane {
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for mut batch in self.queue.drain(..) {
             if batch.verdict.is_spoken() {
+                reach::mark!("client.timed_out_batch_let_go");
                 ledger.release(batch.charged_bytes);
             } else {
                 if self.settings.idempotent {
@@ -511,6 +529,7 @@ impl Lane {
         if self.settings.idempotent {
             self.identity = Identity::Wanted;
             self.is_fresh = false;
+            reach::mark!("client.identity_renewed");
             ledger.identities_count += 1;
         }
     }
@@ -575,6 +594,7 @@ impl Lane {
     pub(crate) fn fail_all(&mut self, ledger: &mut Ledger, error: impl Fn(bool) -> DeliveryError) {
         self.close_open();
         for batch in self.in_flight.drain(..).chain(self.queue.drain(..)) {
+            reach::mark!("client.lane_ended_with_batches");
             let sent = batch.is_sent();
             batch.finish(ledger, Err(error(sent)));
         }
@@ -590,6 +610,7 @@ impl Lane {
         let last = &self.last;
         for batch in self.in_flight.iter_mut().chain(&mut self.queue) {
             if now >= batch.opened_at + after && batch.is_sent() {
+                reach::mark!("client.doubtful_batch_expired");
                 batch.speak(ledger, Err(DeliveryError::TimedOut { after, last: last.clone() }));
             }
         }
@@ -598,6 +619,7 @@ impl Lane {
         let mut leaves_hole = false;
         while let Some(index) = self.queue.iter().position(is_late_unsent) {
             let batch = self.queue.remove(index).expect("found");
+            reach::mark!("client.unsent_batch_expired");
             leaves_hole |= batch.sequence.is_some();
             batch.finish(ledger, Err(DeliveryError::NotSent { after, last: last.clone() }));
         }
@@ -607,12 +629,14 @@ impl Lane {
         let mut sent = self.in_flight.iter().chain(&self.queue).filter(|batch| batch.is_sent()).peekable();
         if sent.peek().is_none() {
             if leaves_hole {
+                reach::mark!("client.expired_batch_leaves_hole");
                 // Nothing of this id is on its way: what follows need not be refused first.
                 self.renew_identity(ledger);
             }
             return false;
         }
         if sent.any(|batch| !batch.verdict.is_spoken()) {
+            reach::mark!("client.expired_batch_keeps_its_place");
             return false;
         }
         let abandoned = !self.in_flight.is_empty();

@@ -70,6 +70,8 @@ impl ReadPosition {
     /// The log begins at `log_start` now, above [`opening`](Self::opening). True: reading can go on, without
     /// another look at the last record.
     pub(crate) fn on_trimmed(&mut self, log_start: Offset) -> bool {
+        reach::mark!("client.position_trimmed", log_start > self.next);
+        reach::mark!("client.position_at_trimmed_edge", log_start == self.next);
         self.last_epoch.take().is_some() && log_start <= self.next
     }
 
@@ -89,9 +91,11 @@ impl ReadPosition {
         let refused = Refused::NotContiguous(NotContiguous { next: self.next, base_offset, end_offset });
         if let (true, Some(last_epoch)) = (self.first, self.last_epoch) {
             if base_offset >= self.next || end_offset < self.next {
+                reach::mark!("client.last_record_gone");
                 return Err(refused);
             }
             if header.leader_epoch != last_epoch {
+                reach::mark!("client.log_diverged");
                 return Err(Refused::Diverged { next: self.next });
             }
             if end_offset == self.next {
@@ -101,6 +105,7 @@ impl ReadPosition {
         }
         let continues = base_offset == self.next || (self.first && base_offset < self.next);
         if !continues || end_offset <= self.next {
+            reach::mark!("client.gap_refused");
             return Err(refused);
         }
         let skip_count = (self.next.0 - base_offset.0) as u32;

@@ -89,7 +89,10 @@ impl Outbox {
                     self.bytes -= written.bytes;
                     around.budget.unsent_bytes -= written.bytes;
                 }
-                Err(WriteError::Blocked) => return Sent::Open,
+                Err(WriteError::Blocked) => {
+                    reach::mark!("quic.send_blocked");
+                    return Sent::Open;
+                }
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return Sent::Refused,
             }
         }

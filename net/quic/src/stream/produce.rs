@@ -62,6 +62,7 @@ impl ProduceWork {
                 Answer::Awaited { key: around.ask(sequence, bytes, Request::Produce(produce)) }
             }
             Err(why) => {
+                reach::mark!("quic.bad_frame");
                 around.desk.counters.client_error("bad_frame");
                 Answer::Given(Err(ProduceError::Invalid { why }))
             }
@@ -84,6 +85,7 @@ impl ProduceWork {
 
     /// No more requests come; `last_words` follow the last answer.
     pub(super) fn end(&mut self, last_words: Option<Bytes>) {
+        reach::mark!("quic.stream_ended_with_produces_waiting", !self.pending.is_empty());
         self.is_ending = true;
         self.last_words = last_words;
     }
@@ -111,6 +113,7 @@ impl ProduceWork {
     pub(super) fn cancel(self, around: &mut Around<'_>) {
         for Pending { answer, bytes, .. } in self.pending {
             if let Answer::Awaited { key } = answer {
+                reach::mark!("quic.produce_cancelled");
                 around.cancel(key, bytes);
             }
         }

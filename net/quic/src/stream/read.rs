@@ -50,10 +50,13 @@ impl ReadWork {
         } else {
             (around.desk.send_buffer_bytes, u32::MAX)
         };
+        reach::mark!("quic.reader_crowded", unsent_max == 1);
+        reach::mark!("quic.push_waits_for_send_buffer", self.fetch.is_none() && unsent_bytes >= unsent_max);
         if self.fetch.is_some() || unsent_bytes >= unsent_max {
             return false;
         }
         if !around.budget.takes_requests(around.desk) {
+            reach::mark!("quic.push_held");
             return true;
         }
         let fetch = self.fetch(self.bytes_max.min(push_max), 1, None);
