@@ -13,7 +13,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use crate::identity::{self, Identity, IdentityError};
+use engine_meta::identity::{Identity, Wanted};
+
+use crate::identity::{self, IdentityError};
 use crate::replace::sync_directory;
 
 const LOCK_NAME: &str = "lock";
@@ -65,16 +67,11 @@ impl DataDir {
         }
         sync_directory(path).map_err(fail)?;
         let has_logs = fs::read_dir(path.join("logs")).map_err(fail)?.next().is_some();
-        let identity =
-            Identity::begin_life(path, node_id, cluster_id, has_logs).map_err(|error| match error {
-                IdentityError::Io { error, .. } => refuse(path, error),
-                error @ (IdentityError::Newer { .. }
-                | IdentityError::Damaged { .. }
-                | IdentityError::Missing { .. }
-                | IdentityError::OtherCluster { .. }
-                | IdentityError::OtherNode { .. }
-                | IdentityError::Incarnation { .. }) => DataDirError::Identity(error),
-            })?;
+        let wanted = Wanted { node_id, cluster_id };
+        let identity = identity::begin_life(path, wanted, has_logs).map_err(|error| match error {
+            IdentityError::Io { error, .. } => refuse(path, error),
+            error @ IdentityError::Refused { .. } => DataDirError::Identity(error),
+        })?;
         Ok(Self { path: path.clone(), identity, _lock: lock })
     }
 

@@ -7,6 +7,7 @@
 //! - [`command`]: the changes, and their bytes in the metadata log.
 //! - [`check`]: what clients ask for, refused or turned into a command. Never called on replay.
 //! - [`config`]: topic configs: Kafka's names and units, bounds, defaults.
+//! - [`identity`]: whose data a directory holds, and the epoch its node writes under.
 //! - [`name`]: Kafka's rule for topic names.
 //! - [`snapshot`]: the state's bytes.
 //!
@@ -16,6 +17,7 @@
 pub mod check;
 pub mod command;
 pub mod config;
+pub mod identity;
 pub mod name;
 mod place;
 pub mod snapshot;
