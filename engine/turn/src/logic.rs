@@ -190,7 +190,7 @@ impl CoreLogic {
         while let Some(message) = self.inbox.pop_front() {
             self.receive(now, at, message);
         }
-        reach::mark!("turn.backlogged", self.outboxes.is_backlogged());
+        reach::mark!("turn.requests_backlogged", self.outboxes.is_backlogged());
         while !self.outboxes.is_backlogged() {
             let Some(ask) = self.server.poll_ask() else { break };
             self.route(now, ask);
@@ -306,7 +306,7 @@ impl CoreLogic {
         self.stats.pauses += u64::from(pause);
         reach::mark!("turn.paused_by_memory", pause && self.shard.is_overloaded());
         reach::mark!("turn.paused_by_link", pause && !self.outboxes.is_flushed());
-        reach::mark!("turn.resumed", !pause);
+        reach::mark!("turn.clients_resumed", !pause);
         self.server.set_paused(at, pause);
         true
     }

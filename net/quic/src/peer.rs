@@ -75,7 +75,7 @@ impl Peer {
         }
         if self.quic.remote_address() != self.remote {
             self.remote = self.quic.remote_address();
-            reach::mark!("quic.migrated");
+            reach::mark!("quic.client_migrated");
             desk.counters.migrations += 1;
         }
         while let Some(id) = self.dirty.pop_front() {
