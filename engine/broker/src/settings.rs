@@ -128,15 +128,35 @@ impl Settings {
         flags: &Flags,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
+        let env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let of_env = || env.iter().find(|(name, _)| name == "MILLSTREAM_CONFIG").map(|(_, path)| path.into());
+        let file = match flags.config.clone().or_else(of_env) {
+            Some(path) => Some((read_file(&path)?, path)),
+            None => None,
+        };
+        let file = file.as_ref().map(|(text, path)| (path.as_path(), text.as_str()));
+        Self::of(file, env, flags, &look_up)
+    }
+
+    /// As [`load`](Self::load), from the text of the file, if there is one. `look_up` finds the address behind
+    /// `name:port`.
+    ///
+    /// # Errors
+    /// [`SettingsError`], naming key and origin.
+    pub fn of(
+        file: Option<(&Path, &str)>,
+        env: impl IntoIterator<Item = (String, String)>,
+        flags: &Flags,
+        look_up: &dyn Fn(&str) -> Option<SocketAddr>,
+    ) -> Result<Self, SettingsError> {
         if flags.cluster_peers.is_some() {
             return Err(SettingsError::ClusterPeers);
         }
         let env: BTreeMap<String, String> =
             env.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
-        let config = flags.config.clone().or_else(|| env.get("MILLSTREAM_CONFIG").map(PathBuf::from));
         let mut said = Said::default();
-        if let Some(path) = &config {
-            said.add_file(path, &read_file(path)?)?;
+        if let Some((path, text)) = file {
+            said.add_file(path, text)?;
         }
         for (name, value) in &env {
             said.add_env(name, value)?;
@@ -144,7 +164,7 @@ impl Settings {
         for (key, flag, value) in &flags.values {
             said.add(key, value.clone(), Origin::Flag((*flag).to_owned()))?;
         }
-        said.resolve()
+        said.resolve(look_up)
     }
 
     /// The `host:port` for clients, once the listener is bound to `bound`.
@@ -212,7 +232,7 @@ impl Said {
         self.add(&key, value.to_owned(), Origin::Env(name.to_owned()))
     }
 
-    fn resolve(mut self) -> Result<Settings, SettingsError> {
+    fn resolve(mut self, look_up: &dyn Fn(&str) -> Option<SocketAddr>) -> Result<Settings, SettingsError> {
         for (key, default) in KEYS {
             if !default.is_empty() {
                 self.values.entry(key.to_owned()).or_insert_with(|| (default.to_owned(), Origin::Default));
@@ -224,9 +244,9 @@ impl Said {
             node_id: self.required("node_id", |text| parse_bounded(text, 0, u64::from(u32::MAX) / 2))? as u32,
             cluster_id: self.parse("cluster_id", parse_cluster_id)?,
             data: self.required("data", parse_path)?,
-            listen: self.required("listen", parse_address)?,
+            listen: self.required("listen", |text| parse_address(text, look_up))?,
             advertise: self.parse("advertise", parse_host_port)?,
-            http: self.required("http", parse_address)?,
+            http: self.required("http", |text| parse_address(text, look_up))?,
             cores: self.required("cores", |text| text.parse().map_err(|e: CoreChoiceError| e.to_string()))?,
             memory_bytes: self
                 .parse("memory", |text| parse_bytes(text, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX))?,
@@ -340,15 +360,16 @@ fn parse_path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("a path, not nothing".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    // A name is resolved once, here: a listener needs a fixed address.
-    let host_port = |_| {
-        use std::net::ToSocketAddrs;
-        text.to_socket_addrs().ok().and_then(|mut found| found.next())
-    };
-    text.parse().or_else(|e| host_port(e).ok_or(())).map_err(|()| {
+/// A name is resolved once, here: a listener needs a fixed address.
+fn parse_address(text: &str, look_up: &dyn Fn(&str) -> Option<SocketAddr>) -> Result<SocketAddr, String> {
+    text.parse().ok().or_else(|| look_up(text)).ok_or_else(|| {
         format!("'{text}' is not an address to listen on; write it as 127.0.0.1:9092 or [::1]:9092")
     })
+}
+
+fn look_up(host_port: &str) -> Option<SocketAddr> {
+    use std::net::ToSocketAddrs;
+    host_port.to_socket_addrs().ok().and_then(|mut found| found.next())
 }
 
 fn parse_host_port(text: &str) -> Result<(String, u16), String> {

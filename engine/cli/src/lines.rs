@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 const BLOCK_BYTES: usize = 1 << 20;
 const BLOCKS_MAX: usize = 4;
 /// More than any record may have.
-pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
+pub const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// Blocks of an input, read ahead.
 #[derive(Debug)]
-pub(crate) struct Blocks {
+pub struct Blocks {
     receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
     shared: Arc<Shared>,
 }
@@ -36,7 +36,7 @@ struct Shared {
 
 impl Blocks {
     /// Reads stdin to its end on a thread that is left behind when nobody listens any more.
-    pub(crate) fn of_stdin() -> io::Result<Self> {
+    pub fn of_stdin() -> io::Result<Self> {
         Self::of(io::stdin())
     }
 
@@ -51,12 +51,12 @@ impl Blocks {
     }
 
     /// Reads no more: [`next`](Self::next) gives what was read before and then ends.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
     }
 
     /// The next block, `None` after the last. Nothing is lost when it is dropped.
-    pub(crate) async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+    pub async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
         if self.shared.stop.load(Ordering::SeqCst) {
             // Looked at before the channel: a block that is out of hand is in the channel.
             if !self.shared.in_hand.load(Ordering::SeqCst) {
@@ -68,7 +68,7 @@ impl Blocks {
     }
 
     /// After the last block: the input itself has ended, so that its last line is whole without a LF.
-    pub(crate) fn is_at_end(&self) -> bool {
+    pub fn is_at_end(&self) -> bool {
         self.shared.ended.load(Ordering::SeqCst)
     }
 }
@@ -108,7 +108,7 @@ fn read_all(mut input: impl Read, sender: &mpsc::Sender<io::Result<Vec<u8>>>, sh
 
 /// Cuts blocks into lines. The LF is not part of a line, a CR before it is.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     buffer: Vec<u8>,
     /// Where the next line begins.
     start: usize,
@@ -117,17 +117,17 @@ pub(crate) struct Lines {
     line_bytes_max: usize,
     skipping: bool,
     /// Lines that were cut out because they are too long.
-    pub(crate) too_long_count: u64,
+    pub too_long_count: u64,
 }
 
 impl Lines {
     #[must_use]
-    pub(crate) fn new(line_bytes_max: usize) -> Self {
+    pub fn new(line_bytes_max: usize) -> Self {
         Self { buffer: Vec::new(), start: 0, searched: 0, line_bytes_max, skipping: false, too_long_count: 0 }
     }
 
     /// Adds a block; lines taken before are forgotten.
-    pub(crate) fn add(&mut self, block: Vec<u8>) {
+    pub fn add(&mut self, block: Vec<u8>) {
         assert!(self.start <= self.searched && self.searched <= self.buffer.len());
         if self.start == self.buffer.len() {
             self.buffer = block;
@@ -141,7 +141,7 @@ impl Lines {
     }
 
     /// The next whole line, as a range of [`bytes`](Self::bytes).
-    pub(crate) fn next_range(&mut self) -> Option<Range<usize>> {
+    pub fn next_range(&mut self) -> Option<Range<usize>> {
         loop {
             let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
                 self.searched = self.buffer.len();
@@ -165,7 +165,7 @@ impl Lines {
     }
 
     /// What is left after the last LF, at the end of the input; `None` when there is nothing.
-    pub(crate) fn last_range(&mut self) -> Option<Range<usize>> {
+    pub fn last_range(&mut self) -> Option<Range<usize>> {
         let rest = self.start..self.buffer.len();
         self.start = rest.end;
         self.searched = rest.end;
@@ -173,7 +173,7 @@ impl Lines {
     }
 
     #[must_use]
-    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
 
@@ -184,6 +184,15 @@ impl Lines {
         self.buffer.clear();
         self.start = 0;
         self.searched = 0;
+    }
+}
+
+/// Key and value around the first `separator`; all value when there is none.
+#[must_use]
+pub fn split<'l>(line: &'l [u8], separator: &[u8]) -> (Option<&'l [u8]>, &'l [u8]) {
+    match line.windows(separator.len()).position(|window| window == separator) {
+        Some(at) => (Some(&line[..at]), &line[at + separator.len()..]),
+        None => (None, line),
     }
 }
 
@@ -217,6 +226,15 @@ mod tests {
         for block_bytes in 1..=input.len() {
             assert_eq!(cut(input, block_bytes, 100), (expected.clone(), 0), "blocks of {block_bytes}");
         }
+    }
+
+    #[test]
+    fn a_line_is_cut_at_its_first_separator() {
+        assert_eq!(split(b"a:b:c", b":"), (Some(&b"a"[..]), &b"b:c"[..]));
+        assert_eq!(split(b"a->b", b"->"), (Some(&b"a"[..]), &b"b"[..]));
+        assert_eq!(split(b":b", b":"), (Some(&b""[..]), &b"b"[..]));
+        assert_eq!(split(b"ab", b":"), (None, &b"ab"[..]));
+        assert_eq!(split(b"", b"::"), (None, &b""[..]));
     }
 
     /// Gives as many blocks as it was allowed, then waits, as a terminal does.

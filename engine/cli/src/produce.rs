@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::args::{AcksArg, CompressionArg, Format, Global, ProduceArgs};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::lines::{Blocks, LINE_BYTES_MAX, Lines};
+use crate::lines::{Blocks, LINE_BYTES_MAX, Lines, split};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::{output, sdk};
@@ -257,14 +257,6 @@ async fn send(
     }
 }
 
-/// Key and value around the first `separator`; all value when there is none.
-fn split<'l>(line: &'l [u8], separator: &[u8]) -> (Option<&'l [u8]>, &'l [u8]) {
-    match line.windows(separator.len()).position(|window| window == separator) {
-        Some(at) => (Some(&line[..at]), &line[at + separator.len()..]),
-        None => (None, line),
-    }
-}
-
 #[derive(Debug)]
 struct Summary {
     tally: Tally,
@@ -349,15 +341,6 @@ fn durability_text(durability: Option<Durability>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_cut_at_its_first_separator() {
-        assert_eq!(split(b"a:b:c", b":"), (Some(&b"a"[..]), &b"b:c"[..]));
-        assert_eq!(split(b"a->b", b"->"), (Some(&b"a"[..]), &b"b"[..]));
-        assert_eq!(split(b":b", b":"), (Some(&b""[..]), &b"b"[..]));
-        assert_eq!(split(b"ab", b":"), (None, &b"ab"[..]));
-        assert_eq!(split(b"", b"::"), (None, &b""[..]));
-    }
 
     fn summary(stored_count: u64, failure: Option<DeliveryError>) -> Summary {
         let mut tally = Tally { stored_count, durability: Some(Durability::AllDisks), ..Tally::default() };

@@ -5,7 +5,7 @@ use std::io::Write;
 use storage_frame::Record;
 
 /// `{"topic":"t","partition":0,"offset":1,"timestamp":2,"key":"k","value":"v"}`; `headers` where there are some.
-pub(crate) fn write_record(out: &mut Vec<u8>, topic: &str, partition: u32, record: &Record<'_>) {
+pub fn write_record(out: &mut Vec<u8>, topic: &str, partition: u32, record: &Record<'_>) {
     out.extend_from_slice(b"{\"topic\":");
     push_text(out, topic);
     // Writing to memory does not fail.
