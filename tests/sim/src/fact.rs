@@ -10,6 +10,7 @@ use engine_api::{Durability, PartitionId, Place, TopicId};
 use engine_shard::Level;
 use storage_frame::{LogId, Offset, TimestampMs};
 use storage_log::SegmentId;
+use tests_disk::{FaultKind, Zone};
 
 use crate::value::Value;
 
@@ -52,6 +53,11 @@ pub struct Seen {
 pub enum Fact {
     /// A topic was created, or described anew after a change.
     Topic(TopicFacts),
+    /// From here on these configs may be in force, too, whatever the answer will be.
+    TopicAlterAsked {
+        id: TopicId,
+        promise: TopicPromise,
+    },
     TopicDeleteAsked(TopicId),
     /// From here on nobody may see it.
     TopicDeleted(TopicId),
@@ -83,6 +89,8 @@ pub enum Fact {
     Read {
         by: ClientId,
         from: PartitionId,
+        /// When it was asked for (a reader that is pushed to: when it began): the answer is of then or later.
+        asked_at: Duration,
         asked: Offset,
         log_start: Offset,
         high_watermark: Offset,
@@ -92,13 +100,22 @@ pub enum Fact {
     ReadRefused {
         by: ClientId,
         from: PartitionId,
+        asked_at: Duration,
         asked: Offset,
         /// The error's variant, `OffsetOutOfRange` for example.
         error: &'static str,
         why: String,
     },
+    /// Frames were answered whose batches do not open.
+    Unreadable {
+        by: ClientId,
+        from: PartitionId,
+        asked: Offset,
+        why: String,
+    },
     Found {
         partition: PartitionId,
+        asked_at: Duration,
         place: Place,
         offset: Offset,
         timestamp: Option<TimestampMs>,
@@ -165,6 +182,8 @@ pub enum Fact {
     /// What was done to the disk: the model disk's own account, for people.
     Injected {
         log: Option<LogId>,
+        /// `None`: nothing of the disk's, a clock set wrong for example.
+        kind: Option<(FaultKind, Zone)>,
         beyond_promise: bool,
         what: String,
     },
