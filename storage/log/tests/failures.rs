@@ -1,8 +1,6 @@
 //! What a log does when the disk refuses or fails it at the worst moment: it says so once, and still ends.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
-#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
-mod model_disk;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
@@ -12,15 +10,15 @@ use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, Read, Segment
 
 fn complete_all_but(rig: &mut Rig, kept: impl Fn(&DiskOp) -> bool) {
     loop {
-        let other = rig.disk.pending().position(|op| !kept(op));
+        let other = rig.pending().position(|op| !kept(op));
         let Some(nth) = other else { break };
         rig.complete(nth);
     }
-    assert_eq!(rig.disk.pending_count(), 1, "the one that is kept");
+    assert_eq!(rig.disk.under_way_count(), 1, "the one that is kept");
 }
 
 fn complete_one(rig: &mut Rig, what: impl Fn(&DiskOp) -> bool) {
-    let nth = rig.disk.pending().position(what).expect("it is under way");
+    let nth = rig.pending().position(what).expect("it is under way");
     rig.complete(nth);
 }
 
@@ -65,10 +63,10 @@ fn failure_of_the_last_write_after_a_stop_is_told_with_its_reason() {
     rig.turn();
     complete_all_but(&mut rig, is_write);
     rig.log.close();
-    rig.disk.is_broken = true;
+    rig.set_broken(true);
     rig.settle();
     assert_failed_then_closed(&rig, "write failed");
-    rig.disk.is_broken = false;
+    rig.set_broken(false);
     rig.reopen();
     assert_eq!(rig.read_all(1), [kept]);
 }
@@ -79,10 +77,10 @@ fn failure_of_the_clean_marker_is_told_with_its_reason_and_costs_a_scan() {
     let mut rig = Rig::opened(config());
     let kept = rig.append_durably(1, 0, vec![1; 100]);
     rig.log.close();
-    rig.disk.is_broken = true;
+    rig.set_broken(true);
     rig.settle();
     assert_failed_then_closed(&rig, "writing the checkpoint");
-    rig.disk.is_broken = false;
+    rig.set_broken(false);
     rig.reopen();
     assert!(!rig.recovered().clean);
     assert_eq!(rig.read_all(1), [kept]);
@@ -99,16 +97,16 @@ fn failed_log_closes_though_its_checkpoint_was_to_retire_a_segment() {
     rig.log.delete_before(Offset(2));
     rig.append(1, 9, vec![9; 100]);
     rig.turn();
-    assert!(rig.disk.pending().any(is_checkpoint));
-    rig.disk.is_broken = true;
+    assert!(rig.pending().any(is_checkpoint));
+    rig.set_broken(true);
     complete_one(&mut rig, is_write);
     assert!(matches!(rig.log.state(), LogState::Failed { .. }));
-    rig.disk.is_broken = false;
+    rig.set_broken(false);
     complete_one(&mut rig, is_checkpoint);
     rig.close();
     rig.reopen();
     assert_eq!(rig.log.start(), Offset(2));
-    assert!(!rig.disk.files.contains_key(&FileName::Segment(SegmentId(1))), "the next opening removes it");
+    assert!(!rig.has_file(FileName::Segment(SegmentId(1))), "the next opening removes it");
 }
 
 #[test]
@@ -123,8 +121,8 @@ fn failed_log_closes_though_a_read_held_a_segment_that_was_to_be_retired() {
     complete_one(&mut rig, is_checkpoint);
     rig.turn();
     let retires = |op: &DiskOp| matches!(op, DiskOp::RetireSegment { segment: SegmentId(1) });
-    assert!(!rig.disk.pending().any(retires), "it is being read");
-    rig.disk.is_broken = true;
+    assert!(!rig.pending().any(retires), "it is being read");
+    rig.set_broken(true);
     complete_one(&mut rig, is_write);
     rig.close();
     assert!(rig.has(|event| matches!(event, LogEvent::Read(of, _) if *of == id)));
@@ -139,12 +137,12 @@ fn failed_log_closes_though_indexes_were_to_be_saved() {
     let is_index = |op: &DiskOp| matches!(op, DiskOp::ReplaceFile { name: FileName::Index(_), .. });
     // Two segments are sealed while the first one's index is still being written.
     rig.turn();
-    while rig.log.durable_end() < Offset(8) || !rig.disk.pending().any(is_write) {
+    while rig.log.durable_end() < Offset(8) || !rig.pending().any(is_write) {
         complete_one(&mut rig, |op| !is_index(op));
         rig.turn();
     }
-    assert!(rig.disk.pending().any(is_index));
-    rig.disk.is_broken = true;
+    assert!(rig.pending().any(is_index));
+    rig.set_broken(true);
     complete_one(&mut rig, is_write);
     assert!(matches!(rig.log.state(), LogState::Failed { .. }));
     rig.close();

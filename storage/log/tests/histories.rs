@@ -6,8 +6,6 @@
 //! reads and finds agree with the frames; a log closed in order needs no scan; no run ends damaged.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
-#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
-mod model_disk;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
@@ -15,10 +13,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model_disk::{Dice, ModelDisk};
 use rig::Rig;
 use storage_frame::{Frame, LogId, Offset};
 use storage_log::{LogConfig, LogEvent, LogState, Read};
+use tests_disk::{Dice, Faults, ModelDisk};
 
 struct Story {
     rig: Rig,
@@ -54,7 +52,7 @@ impl Story {
         assert_eq!(*rig.log.state(), LogState::Ready);
         Self {
             rig,
-            dice: Dice(dice.roll()),
+            dice: Dice::new(dice.roll(), "story"),
             ever: BTreeMap::new(),
             frames: Vec::new(),
             durable_end: Offset(0),
@@ -75,7 +73,7 @@ impl Story {
             91..93 => self.give_state(),
             93 => self.delete(),
             94 => drop(self.rig.log.shrink_cache(self.dice.below(1 << 20) as usize)),
-            95 => self.rig.disk.is_full = !self.rig.disk.is_full,
+            95 => self.rig.set_full(!self.rig.disk.faults().full),
             96..98 => self.crash(),
             98 => self.close(),
             _ => self.rig.settle(),
@@ -103,7 +101,7 @@ impl Story {
     }
 
     fn complete_one(&mut self) {
-        match self.rig.disk.pending_count() {
+        match self.rig.disk.under_way_count() {
             0 => {}
             count => {
                 let nth = self.dice.below(count as u64) as usize;
@@ -189,7 +187,7 @@ impl Story {
     }
 
     fn crash(&mut self) {
-        self.rig.disk.is_full = false;
+        self.rig.set_full(false);
         let durable_start = self.rig.log.durable_start();
         for _ in 0..self.dice.below(3) {
             // Dies again while it opens.
@@ -205,7 +203,7 @@ impl Story {
     }
 
     fn close(&mut self) {
-        self.rig.disk.is_full = false;
+        self.rig.set_full(false);
         if self.rig.log.out_of_space() {
             // Else it would close without what it had no room for.
             self.rig.tick_and_settle(Duration::from_secs(2));
@@ -274,7 +272,7 @@ impl Story {
 
     /// The log goes, its files may live on as another's.
     fn end(mut self) -> ModelDisk {
-        self.rig.disk.is_full = false;
+        self.rig.set_full(false);
         if self.dice.one_in(3) {
             self.rig.turn(); // In the middle of things.
         } else {
@@ -287,7 +285,7 @@ impl Story {
         self.rig.settle();
         self.rig.tick_and_settle(Duration::from_secs(2));
         assert_eq!(*self.rig.log.state(), LogState::Closed);
-        assert!(self.rig.disk.files.is_empty());
+        assert!(self.rig.files().is_empty());
         self.rig.disk
     }
 }
@@ -304,8 +302,8 @@ impl Drop for Told {
 
 fn run(seed: u64, step_count: u64) {
     let _told = Told(seed);
-    let mut dice = Dice(seed);
-    let mut disk = ModelDisk::with(BTreeMap::new(), Vec::new());
+    let mut dice = Dice::new(seed, "run");
+    let mut disk = ModelDisk::new(seed, Faults::of_crashes());
     for id in 1..=3 {
         let mut story = Story::begin(disk, id, &mut dice);
         for _ in 0..step_count {

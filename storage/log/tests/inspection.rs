@@ -1,8 +1,6 @@
 //! What `millstream log verify` and `log dump` see of a log's files.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
-#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
-mod model_disk;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
@@ -21,13 +19,14 @@ fn filled() -> Rig {
 
 fn check(rig: &Rig) -> (Summary, Vec<Finding>) {
     let mut check = LogCheck::new(rig.id);
-    if let Some(file) = rig.disk.files.get(&FileName::Checkpoint) {
+    let files = rig.files();
+    if let Some(file) = files.get(&FileName::Checkpoint) {
         check.checkpoint(&Bytes::from(file.clone()));
     }
-    for (name, file) in &rig.disk.files {
+    for (name, file) in &files {
         if let FileName::Segment(segment) = name {
             check.segment(*segment, Bytes::from(file.clone()));
-            if let Some(index) = rig.disk.files.get(&FileName::Index(*segment)) {
+            if let Some(index) = files.get(&FileName::Index(*segment)) {
                 check.index(*segment, index);
             }
         }
@@ -49,7 +48,7 @@ fn whole_log_is_summed_up_without_findings() {
 fn each_harm_is_found_where_it_is() {
     for segment in 1..=3 {
         let mut rig = filled();
-        let file = rig.disk.files.get_mut(&FileName::Segment(SegmentId(segment))).unwrap();
+        let file = rig.file_mut(FileName::Segment(SegmentId(segment)));
         file[4096 + 3 * 6064 + 200] ^= 1;
         let (_, findings) = check(&rig);
         let damage = findings.iter().find(|finding| finding.severity == Severity::Damage).expect("found");
@@ -58,10 +57,10 @@ fn each_harm_is_found_where_it_is() {
         assert!(damage.what.contains("payload damaged"), "{damage:?}");
     }
     let mut rig = filled();
-    rig.disk.files.remove(&FileName::Segment(SegmentId(2)));
+    rig.remove_file(FileName::Segment(SegmentId(2)));
     assert!(check(&rig).1.iter().any(|finding| finding.severity == Severity::Damage));
     let mut rig = filled();
-    rig.disk.files.get_mut(&FileName::Index(SegmentId(1))).unwrap()[80] ^= 1;
+    rig.file_mut(FileName::Index(SegmentId(1)))[80] ^= 1;
     let (_, findings) = check(&rig);
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].severity, Severity::Repairable);
@@ -72,7 +71,7 @@ fn torn_tail_is_a_note() {
     let mut rig = filled();
     rig.reopen();
     rig.append_durably(2, 0, vec![1; 6000]);
-    let file = rig.disk.files.get_mut(&FileName::Segment(SegmentId(3))).unwrap();
+    let file = rig.file_mut(FileName::Segment(SegmentId(3)));
     let walk = SegmentWalk::open(Bytes::from(file.clone())).unwrap();
     let last = walk.last().unwrap().position as usize;
     file[last + 4000] ^= 1;
@@ -85,7 +84,7 @@ fn torn_tail_is_a_note() {
 #[test]
 fn frames_are_walked_and_small_files_read() {
     let rig = filled();
-    let bytes = |name| Bytes::from(rig.disk.files[&name].clone());
+    let bytes = |name| Bytes::from(rig.files()[&name].clone());
     let mut walk = SegmentWalk::open(bytes(FileName::Segment(SegmentId(3)))).unwrap();
     assert_eq!(walk.info().segment, SegmentId(3));
     let frames: Vec<_> = walk.by_ref().collect();
@@ -118,7 +117,7 @@ fn index_of_a_log_that_idled_before_it_was_closed_is_whole() {
     }
     rig.tick_and_settle(std::time::Duration::from_secs(6));
     rig.close();
-    for (name, bytes) in &rig.disk.files {
+    for (name, bytes) in &rig.files() {
         if matches!(name, FileName::Index(_)) {
             assert!(inspect::index(bytes).is_ok(), "{name}: {:?}", inspect::index(bytes));
         }

@@ -1,35 +1,18 @@
 //! What a log finds when it is opened after a crash, after damage, after an orderly close, one story each.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
-#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
-mod model_disk;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
 use bytes::Bytes;
-use model_disk::{Dice, ModelDisk};
 use rig::{Rig, config, fill, segment_file, small_segments};
 use storage_frame::Offset;
-use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, ReadError, SegmentId};
+use storage_log::{FileName, LogConfig, LogEvent, LogState, ReadError, SegmentId};
+use tests_disk::{Dice, Operation};
 
 /// Writes sectors of the pending write as `lands` says, then loses power.
 fn tear(rig: &mut Rig, lands: impl Fn(usize) -> bool) {
-    let write = rig.disk.pending().find_map(|op| match op {
-        DiskOp::Write { segment, position, parts } => Some((*segment, *position, parts.concat())),
-        _ => None,
-    });
-    let (segment, position, mut bytes) = write.expect("a write under way");
-    bytes.resize(bytes.len().next_multiple_of(4096), 0);
-    let file = segment_file(rig, segment.0);
-    for (nth, sector) in bytes.chunks(512).enumerate() {
-        if lands(nth) {
-            let at = position as usize + nth * 512;
-            file[at..at + 512].copy_from_slice(sector);
-        }
-    }
-    let files = std::mem::take(&mut rig.disk.files);
-    let spares = std::mem::take(&mut rig.disk.spares);
-    rig.disk = ModelDisk::with(files, spares);
+    rig.disk.crash_with(lands);
     rig.reopen();
 }
 
@@ -118,11 +101,11 @@ fn zeros_in_a_payload_do_not_end_the_search_for_later_writes() {
         rig.append_durably(1, 0, vec![0; 400_000]);
         rig.append_durably(1, 0, vec![3; 100]);
         segment_file(&mut rig, 1)[rotten] ^= 1;
-        let before = rig.disk.files.clone();
+        let before = rig.files();
         rig.crash_and_reopen();
         let LogState::Damaged { good_end, .. } = rig.log.state() else { panic!("{:?}", rig.log.state()) };
         assert_eq!(*good_end, Offset(1), "rot at {rotten}");
-        assert_eq!(rig.disk.files, before);
+        assert_eq!(rig.files(), before);
     }
 }
 
@@ -146,7 +129,7 @@ fn damage_is_found_with_a_head_that_is_gone() {
 fn one_changed_byte_is_never_believed() {
     let mut seen = [0; 3];
     for seed in 0..400 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed, "recovery");
         let mut rig = Rig::opened(LogConfig { segment_bytes: 40 << 10, ..config() });
         let mut frames = Vec::new();
         for n in 0..40 {
@@ -158,9 +141,9 @@ fn one_changed_byte_is_never_believed() {
             rig.log.set_app_state(end, Bytes::new()); // Else all is scanned when opening.
         }
         rig.close();
-        let names: Vec<_> = rig.disk.files.keys().copied().collect();
+        let names: Vec<_> = rig.files().keys().copied().collect();
         let name = names[dice.below(names.len() as u64) as usize];
-        let file = rig.disk.files.get_mut(&name).unwrap();
+        let file = rig.file_mut(name);
         if file.is_empty() {
             continue;
         }
@@ -212,11 +195,12 @@ fn clean_close_needs_no_scan() {
     assert_eq!(recovered.app_state.as_deref(), Some(b"state".as_slice()));
     assert_eq!((recovered.app_state_end, recovered.headers.len()), (Offset(400), 0));
     assert_eq!(rig.read_all(1 << 20), frames);
-    let reads = rig.disk.done.clone();
+    let reads = rig.disk.done(Operation::Read);
+    let checkpoints = rig.disk.done(Operation::ReplaceCheckpoint);
     rig.close_and_reopen();
     assert!(rig.recovered().clean);
-    assert_eq!(rig.disk.done["read"], reads["read"] + 1, "one block");
-    assert_eq!(rig.disk.done["checkpoint"], reads["checkpoint"], "the marker still holds");
+    assert_eq!(rig.disk.done(Operation::Read), reads + 1, "one block");
+    assert_eq!(rig.disk.done(Operation::ReplaceCheckpoint), checkpoints, "the marker still holds");
 }
 
 #[test]
@@ -263,7 +247,7 @@ fn log_that_lost_its_end_is_damaged() {
     rig.reopen();
     assert!(matches!(rig.log.state(), LogState::Damaged { .. }), "{:?}", rig.log.state());
     rig.close();
-    rig.disk.files.remove(&FileName::Segment(SegmentId(1)));
+    rig.remove_file(FileName::Segment(SegmentId(1)));
     rig.reopen();
     assert!(matches!(rig.log.state(), LogState::Damaged { .. }), "{:?}", rig.log.state());
 }
@@ -273,7 +257,7 @@ fn missing_segment_in_the_middle_is_damage() {
     let mut rig = Rig::opened(small_segments());
     let frames = fill(&mut rig);
     rig.close();
-    rig.disk.files.remove(&FileName::Segment(SegmentId(3)));
+    rig.remove_file(FileName::Segment(SegmentId(3)));
     rig.reopen();
     let LogState::Damaged { good_end, .. } = *rig.log.state() else { panic!("{:?}", rig.log.state()) };
     let readable = rig.read_all(1 << 20);
@@ -282,7 +266,7 @@ fn missing_segment_in_the_middle_is_damage() {
     assert_eq!(good_end, readable.last().unwrap().header().end_offset());
     // The same without the checkpoint to tell.
     rig.close();
-    rig.disk.files.remove(&FileName::Checkpoint);
+    rig.remove_file(FileName::Checkpoint);
     rig.reopen();
     assert!(matches!(rig.log.state(), LogState::Damaged { good_end: found, .. } if *found == good_end));
 }
@@ -294,9 +278,9 @@ fn lost_or_damaged_checkpoint_costs_a_scan_and_nothing_else() {
         let frames = fill(&mut rig);
         rig.close();
         if is_lost {
-            rig.disk.files.remove(&FileName::Checkpoint);
+            rig.remove_file(FileName::Checkpoint);
         } else {
-            rig.disk.files.get_mut(&FileName::Checkpoint).unwrap()[50] ^= 1;
+            rig.file_mut(FileName::Checkpoint)[50] ^= 1;
         }
         rig.reopen();
         assert_eq!(*rig.log.state(), LogState::Ready);
@@ -309,15 +293,15 @@ fn newer_format_is_refused_and_untouched() {
     let mut rig = Rig::opened(config());
     rig.append_durably(1, 0, vec![1; 100]);
     rig.close();
-    let checkpoint = rig.disk.files.get_mut(&FileName::Checkpoint).unwrap();
+    let checkpoint = rig.file_mut(FileName::Checkpoint);
     checkpoint[8] = 9;
     let covered = [&checkpoint[8..12], &checkpoint[16..]].concat();
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &covered) as u32;
     checkpoint[12..16].copy_from_slice(&sum.to_le_bytes());
-    let before = rig.disk.files.clone();
+    let before = rig.files();
     rig.reopen();
     assert!(matches!(rig.log.state(), LogState::Failed { why } if why.contains("format version 9")));
     assert!(rig.has(|event| matches!(event, LogEvent::Failed { .. })));
     rig.close();
-    assert_eq!(rig.disk.files, before);
+    assert_eq!(rig.files(), before);
 }

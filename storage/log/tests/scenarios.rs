@@ -1,18 +1,16 @@
 //! What a log does when things go well and when they do not, one story each.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
 
-#[allow(unreachable_pub, reason = "the simulator takes it over as it is")]
-mod model_disk;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use model_disk::{Dice, ModelDisk};
 use rig::{Rig, config, fill, frame, segment_count, segment_file, small_segments};
 use storage_frame::{LeaderEpoch, LogId, Offset};
 use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, Read, ReadError, SegmentId};
+use tests_disk::{Faults, ModelDisk, Operation};
 
 #[test]
 fn appended_frames_come_back_from_memory_and_from_disk() {
@@ -33,12 +31,12 @@ fn appended_frames_come_back_from_memory_and_from_disk() {
 fn appends_of_one_turn_are_one_write() {
     let mut rig = Rig::opened(config());
     rig.append_durably(1, 0, vec![1; 100]);
-    let before = rig.disk.done["write"];
+    let before = rig.disk.done(Operation::Write);
     for n in 0..20 {
         rig.append(1, n, vec![2; 100]);
     }
     rig.settle();
-    assert_eq!(rig.disk.done["write"], before + 1);
+    assert_eq!(rig.disk.done(Operation::Write), before + 1);
 }
 
 #[test]
@@ -46,7 +44,7 @@ fn empty_log_touches_no_disk() {
     let mut rig = Rig::opened(config());
     assert!(rig.recovered.is_none());
     rig.close();
-    assert!(rig.disk.files.is_empty());
+    assert!(rig.files().is_empty());
 }
 
 #[test]
@@ -153,17 +151,23 @@ fn pending_read_of_what_is_deleted_ends_trimmed() {
     assert_eq!(rig.log.start(), Offset(300));
 }
 
+fn disk_with_spares(spares: Vec<Vec<u8>>) -> ModelDisk {
+    let mut disk = ModelDisk::new(1, Faults::of_crashes());
+    spares.into_iter().for_each(|spare| disk.add_spare(0, spare));
+    disk
+}
+
 #[test]
 fn recycled_segment_never_yields_a_former_frame() {
     let mut rig = Rig::opened(small_segments());
     fill(&mut rig);
     rig.log.delete_before(Offset(400));
     rig.settle();
-    assert_eq!(rig.disk.spares.len(), 4);
+    assert_eq!(rig.disk.spares(0).count(), 4);
     rig.close();
-    let spares = std::mem::take(&mut rig.disk.spares);
+    let spares: Vec<Vec<u8>> = rig.disk.spares(0).map(<[u8]>::to_vec).collect();
     // Another log gets the files. Its frames have the same sizes, offsets and epochs as the former ones had.
-    let disk = ModelDisk::with(Default::default(), spares);
+    let disk = disk_with_spares(spares);
     let mut other = Rig::on(disk, LogId(8), small_segments(), 1);
     other.settle();
     let mut written = Vec::new();
@@ -174,17 +178,17 @@ fn recycled_segment_never_yields_a_former_frame() {
         assert_eq!(other.log.durable_end(), written.last().unwrap().header().end_offset());
         assert_eq!(other.read_all(1 << 20), written);
     }
-    assert!(other.disk.spares.len() < 4, "spares were used");
+    assert!(other.disk.spares(0).count() < 4, "spares were used");
 }
 
 #[test]
 fn spare_with_an_unreadable_header_is_not_recycled() {
     let spares = vec![vec![0xaa; 64 << 10], vec![0; 64 << 10], vec![1; 100]];
-    let disk = ModelDisk::with(Default::default(), spares);
+    let disk = disk_with_spares(spares);
     let mut rig = Rig::on(disk, LogId(8), small_segments(), 1);
     rig.settle();
     rig.append_durably(1, 0, vec![1; 100]);
-    assert!(rig.disk.spares.is_empty());
+    assert_eq!(rig.disk.spares(0).count(), 0);
     assert!(rig.has(|event| matches!(event, LogEvent::Note(what) if what.contains("not recycled"))));
     rig.crash_and_reopen();
     assert_eq!(rig.log.durable_end(), Offset(1));
@@ -332,13 +336,13 @@ fn index_is_rebuilt_when_lost_or_wrong() {
     let frames = fill(&mut rig);
     rig.close();
     let index = FileName::Index(SegmentId(1));
-    assert!(rig.disk.files.contains_key(&index));
+    assert!(rig.has_file(index));
     for harm in 0..3 {
         match harm {
-            0 => drop(rig.disk.files.remove(&index)),
-            1 => rig.disk.files.get_mut(&index).unwrap()[70] ^= 1,
+            0 => rig.remove_file(index),
+            1 => rig.file_mut(index)[70] ^= 1,
             // Another segment's, with a good checksum.
-            _ => drop(rig.disk.files.insert(index, rig.disk.files[&FileName::Index(SegmentId(2))].clone())),
+            _ => *rig.file_mut(index) = rig.files()[&FileName::Index(SegmentId(2))].clone(),
         }
         rig.reopen();
         for nth in [0, 40, 63, 10, 120, 199] {
@@ -354,7 +358,7 @@ fn index_is_rebuilt_when_lost_or_wrong() {
 #[test]
 fn full_disk_keeps_frames_staged_and_recovers_by_itself() {
     let mut rig = Rig::opened(small_segments());
-    rig.disk.is_full = true;
+    rig.set_full(true);
     let frame = rig.append(1, 0, vec![1; 5000]);
     rig.settle();
     assert!(rig.log.out_of_space());
@@ -364,7 +368,7 @@ fn full_disk_keeps_frames_staged_and_recovers_by_itself() {
         assert!(rig.log.out_of_space());
     }
     assert_eq!(rig.read(Offset(0), Offset(1), 1).unwrap(), [frame], "staged frames are readable");
-    rig.disk.is_full = false;
+    rig.set_full(false);
     rig.tick_and_settle(Duration::from_secs(1));
     assert!(!rig.log.out_of_space());
     assert_eq!(rig.log.durable_end(), Offset(1));
@@ -374,14 +378,14 @@ fn full_disk_keeps_frames_staged_and_recovers_by_itself() {
 fn full_disk_does_not_keep_a_log_from_closing() {
     let mut rig = Rig::opened(small_segments());
     let kept = rig.append_durably(1, 0, vec![1; 5000]);
-    rig.disk.is_full = true;
+    rig.set_full(true);
     rig.append(1, 0, vec![2; 500_000]);
     rig.log.close();
     for _ in 0..3 {
         rig.tick_and_settle(Duration::from_secs(1));
     }
     assert_eq!(*rig.log.state(), LogState::Closed);
-    rig.disk.is_full = false;
+    rig.set_full(false);
     rig.reopen();
     assert_eq!(rig.read_all(1), [kept]);
 }
@@ -390,16 +394,16 @@ fn full_disk_does_not_keep_a_log_from_closing() {
 fn failed_write_is_never_tried_again() {
     let mut rig = Rig::opened(config());
     let kept = rig.append_durably(1, 0, vec![1; 100]);
-    rig.disk.is_broken = true;
+    rig.set_broken(true);
     rig.append(1, 0, vec![2; 100]);
     rig.settle();
     assert!(matches!(rig.log.state(), LogState::Failed { .. }));
     assert!(rig.has(|event| matches!(event, LogEvent::Failed { .. })));
     assert_eq!(rig.log.durable_end(), Offset(1));
-    rig.disk.is_broken = false;
-    let writes = rig.disk.done["write"];
+    rig.set_broken(false);
+    let writes = rig.disk.done(Operation::Write);
     rig.tick_and_settle(Duration::from_secs(60));
-    assert_eq!(rig.disk.done["write"], writes);
+    assert_eq!(rig.disk.done(Operation::Write), writes);
     rig.drop_cache();
     assert_eq!(rig.read(Offset(0), Offset(1), 1).unwrap(), [kept], "what was durable stays readable");
     rig.close();
@@ -450,7 +454,7 @@ fn removed_log_leaves_nothing_and_its_reads_end() {
     rig.tick(Duration::ZERO);
     assert_eq!(*rig.log.state(), LogState::Closed);
     assert!(rig.has(|event| *event == LogEvent::Read(id, Err(ReadError::Trimmed))));
-    assert!(rig.disk.files.is_empty());
+    assert!(rig.files().is_empty());
 }
 
 #[test]
@@ -469,7 +473,7 @@ fn log_may_be_closed_or_removed_while_it_opens() {
         rig.settle();
         rig.tick(Duration::ZERO);
         assert_eq!(*rig.log.state(), LogState::Closed);
-        assert_eq!(rig.disk.files.is_empty(), is_removed);
+        assert_eq!(rig.files().is_empty(), is_removed);
     }
 }
 
@@ -483,7 +487,7 @@ fn idle_log_gives_its_memory_back_and_goes_on() {
     assert!(rig.log.memory_bytes() > 3 << 20);
     rig.tick_and_settle(Duration::from_secs(6));
     assert_eq!(rig.log.memory_bytes(), 0);
-    assert!(rig.disk.files.contains_key(&FileName::Index(SegmentId(1))), "the index is on disk meanwhile");
+    assert!(rig.has_file(FileName::Index(SegmentId(1))), "the index is on disk meanwhile");
     for n in 0..60 {
         frames.push(rig.append_durably(1, n, vec![n as u8; 100_000]));
     }
@@ -511,7 +515,7 @@ fn tail_that_reads_back_wrong_is_not_written_again() {
     rig.append(1, 0, vec![1; 100]);
     rig.settle();
     assert!(matches!(rig.log.state(), LogState::Failed { .. }));
-    assert_eq!(rig.disk.done["write"], 1);
+    assert_eq!(rig.disk.done(Operation::Write), 1);
 }
 
 #[test]
@@ -522,12 +526,12 @@ fn zeros_run_ahead_so_that_writes_rarely_wait() {
     for n in 0..500 {
         rig.append(1, n, vec![1; 16 << 10]);
         rig.turn();
-        let is_writing = rig.disk.pending().any(|op| matches!(op, DiskOp::Write { .. }));
+        let is_writing = rig.pending().any(|op| matches!(op, DiskOp::Write { .. }));
         waited += u32::from(!is_writing);
         rig.settle();
     }
     assert_eq!(waited, 0);
-    assert!(rig.disk.done["zero"] < 15);
+    assert!(rig.disk.done(Operation::Zero) < 15);
 }
 
 #[test]
@@ -545,9 +549,4 @@ fn frame_of_an_older_epoch_is_refused() {
     rig.append(1, 0, vec![]);
     let wrong = frame(Offset(1), LeaderEpoch(0), 1, 0, vec![]);
     rig.log.append(rig.now, wrong);
-}
-
-#[test]
-fn dice_are_the_same_for_the_same_seed() {
-    assert_eq!(Dice(3).roll(), Dice(3).roll());
 }

@@ -1,15 +1,16 @@
 //! A log on a model disk under a clock that only the test moves, with the questions tests ask of it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use storage_frame::{Codec, Encoding, Frame, FrameHeader, LeaderEpoch, LogId, Now, Offset, TimestampMs};
 use storage_log::{
-    FileName, Find, Log, LogConfig, LogEvent, LogState, Read, ReadError, Recovered, SegmentId,
+    DiskOp, FileName, Find, Log, LogConfig, LogEvent, LogState, Read, ReadError, Recovered, SegmentId,
 };
 
-use crate::model_disk::{Dice, ModelDisk};
+use tests_disk::{Dice, Faults, ModelDisk, Operation};
 
 pub struct Rig {
     pub id: LogId,
@@ -58,14 +59,14 @@ pub fn frame(offset: Offset, epoch: LeaderEpoch, records: u32, timestamp: i64, p
 
 impl Rig {
     pub fn new(config: LogConfig) -> Self {
-        Self::on(ModelDisk::with(Default::default(), Vec::new()), LogId(7), config, 1)
+        Self::on(ModelDisk::new(1, Faults::of_crashes()), LogId(7), config, 1)
     }
 
     pub fn on(disk: ModelDisk, id: LogId, config: LogConfig, seed: u64) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: TimestampMs(1_700_000_000_000 + seed as i64) };
         let log = Log::open(id, "test/0", config.clone(), now);
         let epoch = LeaderEpoch(1);
-        let (events, recovered, dice, trimmed) = (Vec::new(), None, Dice(seed), Offset::ZERO);
+        let (events, recovered, dice, trimmed) = (Vec::new(), None, Dice::new(seed, "order"), Offset::ZERO);
         Self { id, log, disk, dice, now, config, epoch, events, recovered, trimmed }
     }
 
@@ -81,13 +82,14 @@ impl Rig {
         let mut ops = Vec::new();
         self.log.take_ops(self.now, &mut ops);
         for (op, what) in ops {
-            self.disk.submit(op, what);
+            self.disk.submit(0, self.id, op, what);
         }
     }
 
     /// Completes the `nth` pending operation.
     pub fn complete(&mut self, nth: usize) {
-        let (op, result) = self.disk.complete(nth, &mut self.dice);
+        let (log, op, _) = self.disk.under_way().nth(nth).expect("it is under way");
+        let result = self.disk.complete(log, op);
         let told = self.events.len();
         self.log.on_disk(self.now, op, result, &mut self.events);
         for event in &self.events[told..] {
@@ -110,7 +112,7 @@ impl Rig {
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
             self.turn();
-            match self.disk.pending_count() {
+            match self.disk.under_way_count() {
                 0 => return,
                 count => {
                     let nth = self.dice.below(count as u64) as usize;
@@ -142,12 +144,12 @@ impl Rig {
 
     /// The process dies, power too; a new one opens the log.
     pub fn crash_and_reopen(&mut self) {
-        self.disk.crash(&mut self.dice);
+        self.disk.crash();
         self.reopen();
     }
 
     pub fn crash_and_begin_reopening(&mut self) {
-        self.disk.crash(&mut self.dice);
+        self.disk.crash();
         self.begin_reopening();
     }
 
@@ -174,7 +176,7 @@ impl Rig {
         self.settle();
         self.tick(Duration::from_millis(10));
         assert_eq!(*self.log.state(), LogState::Closed, "{:?}", self.events);
-        assert_eq!(self.disk.pending_count(), 0);
+        assert_eq!(self.disk.under_way_count(), 0);
     }
 
     pub fn recovered(&mut self) -> Recovered {
@@ -235,13 +237,49 @@ impl Rig {
         self.log.shrink_cache(usize::MAX);
     }
 
+    pub fn pending(&self) -> impl Iterator<Item = &DiskOp> {
+        self.disk.under_way().map(|(_, _, what)| what)
+    }
+
+    /// A copy of the log's files.
+    pub fn files(&self) -> BTreeMap<FileName, Vec<u8>> {
+        self.disk.copy_of(self.id)
+    }
+
+    pub fn has_file(&self, name: FileName) -> bool {
+        self.disk.file(self.id, name).is_some()
+    }
+
+    pub fn file_mut(&mut self, name: FileName) -> &mut Vec<u8> {
+        self.disk.file_mut(self.id, name).expect("the file is there")
+    }
+
+    pub fn remove_file(&mut self, name: FileName) {
+        self.disk.take_file(self.id, name);
+    }
+
+    /// Everything that takes space is refused.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.disk.faults_mut().full = is_full;
+    }
+
+    /// Writes and replacements of files fail.
+    pub fn set_broken(&mut self, is_broken: bool) {
+        self.disk.mend();
+        if is_broken {
+            for operation in [Operation::Write, Operation::ReplaceCheckpoint, Operation::ReplaceIndex] {
+                self.disk.fail(self.id, operation);
+            }
+        }
+    }
+
     pub fn has(&self, event: impl Fn(&LogEvent) -> bool) -> bool {
         self.events.iter().any(event)
     }
 }
 
 pub fn segment_file(rig: &mut Rig, segment: u32) -> &mut Vec<u8> {
-    rig.disk.files.get_mut(&FileName::Segment(SegmentId(segment))).expect("the segment's file")
+    rig.file_mut(FileName::Segment(SegmentId(segment)))
 }
 
 pub fn small_segments() -> LogConfig {
@@ -254,5 +292,5 @@ pub fn fill(rig: &mut Rig) -> Vec<Frame> {
 }
 
 pub fn segment_count(rig: &Rig) -> usize {
-    rig.disk.files.keys().filter(|name| matches!(name, FileName::Segment(_))).count()
+    rig.disk.files(rig.id).filter(|(name, _)| matches!(name, FileName::Segment(_))).count()
 }

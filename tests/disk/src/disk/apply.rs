@@ -150,12 +150,12 @@ impl ModelDisk {
 
     fn make_segment(&mut self, log: LogId, segment: SegmentId, under_way: &UnderWay) -> DiskResult {
         let name = FileName::Segment(segment);
-        let spares = self.spares.entry(under_way.core).or_default();
-        // An empty file is what an attempt left that was refused; a spare is moved over no file at all.
+        // An empty file is what an attempt left that was refused.
         let left = self.logs.get(&log).and_then(|files| files.get(&name));
-        if left.is_some_and(|left| left.len() > 0 || !spares.is_empty()) {
+        if left.is_some_and(|left| left.len() > 0) {
             return Err(io_error(&under_way.what));
         }
+        let spares = self.spares.entry(under_way.core).or_default();
         if spares.is_empty() {
             let file = Stored::whole(self.next_inode(), Vec::new());
             self.logs.entry(log).or_default().insert(name, file);
