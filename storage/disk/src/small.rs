@@ -151,8 +151,8 @@ fn is_empty_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
-/// Moves a file durably; nothing may be at `to`. Returns its size. After an error it is at `from` again, if the
-/// disk lets it: what is asked next is not refused for what is at `to`.
+/// Moves a file durably; at `to` may be nothing but an empty file that a refused attempt left. Returns its size.
+/// After an error it is at `from` again, if the disk lets it: what is asked next is not refused for what is at `to`.
 pub(crate) fn move_file(from: &Path, to: &Path) -> Result<u64> {
     move_file_with(from, to, sync_directory)
 }
@@ -161,7 +161,7 @@ fn move_file_with(from: &Path, to: &Path, sync: impl Fn(&Path) -> Result<()>) ->
     let (left, entered) = (from.parent().expect("has a directory"), to.parent().expect("has a directory"));
     make_directory(entered)?;
     let bytes = fs::metadata(from).at("look at", from)?.len();
-    if fs::symlink_metadata(to).is_ok() {
+    if fs::symlink_metadata(to).is_ok() && !is_empty_file(to) {
         return Err(disk_error("move to", to, &io::Error::from_raw_os_error(libc::EEXIST)));
     }
     fs::rename(from, to).at("rename", from)?;
@@ -243,6 +243,24 @@ mod tests {
         fs::write(&from, b"yy").unwrap();
         assert_eq!(move_file(&from, &to).unwrap_err().kind, DiskErrorKind::Io);
         assert_eq!(fs::read(&to).unwrap(), b"x");
+    }
+
+    /// An attempt to make a segment that ended for want of space left its file, empty. By the next attempt a spare
+    /// had come, was refused for what stood in its place, and the log took that for a disk that fails: it ended
+    /// its writing for good when there was room again.
+    #[test]
+    fn a_file_is_moved_over_the_empty_one_that_a_refused_attempt_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spare, segment) =
+            (directory.path().join("0-1.seg"), directory.path().join("logs/0000000001.seg"));
+        fs::write(&spare, b"former life").unwrap();
+        let no_space = |path: &Path| {
+            Err(disk_error("sync directory", path, &io::Error::from_raw_os_error(libc::ENOSPC)))
+        };
+        assert_eq!(make_file_with(&segment, no_space).unwrap_err().kind, DiskErrorKind::NoSpace);
+        assert!(is_empty_file(&segment));
+        assert_eq!(move_file(&spare, &segment).unwrap(), 11);
+        assert_eq!(fs::read(&segment).unwrap(), b"former life");
     }
 
     #[test]
