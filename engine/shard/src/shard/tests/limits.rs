@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use engine_api::{Acks, AlterTopic, ProduceError, Request, Response, TopicError};
 
-use super::disk::Disk;
+use super::disk;
 use super::node::{Node, Settings, produce, produced, producer, text};
 use crate::Input;
 use crate::limits::{CHANGES_MAX, PRODUCES_WAITING_MAX};
 
 #[test]
 fn producers_are_refused_below_the_watermark_and_resume_by_themselves() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
@@ -27,7 +27,7 @@ fn producers_are_refused_below_the_watermark_and_resume_by_themselves() {
 
 #[test]
 fn topics_can_be_deleted_below_the_watermark() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     node.input(Input::FreeSpace { free_bytes: 0 });
     node.delete("a");
@@ -36,11 +36,11 @@ fn topics_can_be_deleted_below_the_watermark() {
 
 #[test]
 fn disk_that_is_full_refuses_producers_until_there_is_room() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
-    node.disk.is_full = true;
+    node.disk.faults_mut().full = true;
     let mut waiting = Vec::new();
     let refused = loop {
         let key = node.send(produce(partition, Acks::All, &[&text(10_000)], None));
@@ -53,7 +53,7 @@ fn disk_that_is_full_refuses_producers_until_there_is_room() {
     };
     assert_eq!(refused, ProduceError::NoSpace);
     assert_eq!(node.values_from(partition, 0)[0], "0");
-    node.disk.is_full = false;
+    node.disk.faults_mut().full = false;
     node.pass(Duration::from_secs(3));
     for key in waiting {
         produced(node.reply(key).expect("answered when there was room")).expect("stored");
@@ -65,7 +65,7 @@ fn disk_that_is_full_refuses_producers_until_there_is_room() {
 #[test]
 fn overload_begins_and_ends_with_a_gap_and_only_the_hard_limit_refuses() {
     let settings = Settings { cores: 1, memory_bytes_max: 1 << 20, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.disk_waits = true;
@@ -99,7 +99,7 @@ fn overload_begins_and_ends_with_a_gap_and_only_the_hard_limit_refuses() {
 #[test]
 fn ten_thousand_idle_partitions_cost_a_hundred_looks_a_tick() {
     let settings = Settings { cores: 1, opens_max: 64, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     let before = node.disk_ops_count;
     node.create("wide", 10_000, &[]);
     assert_eq!(node.shards[0].stats().partitions_open, 10_000);
@@ -118,7 +118,7 @@ fn ten_thousand_idle_partitions_cost_a_hundred_looks_a_tick() {
 
 #[test]
 fn stats_tell_what_happened() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 1, ..Settings::default() });
     node.create("a", 2, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0", "1"]).expect("stored");
@@ -139,7 +139,7 @@ fn stats_tell_what_happened() {
 
 #[test]
 fn batches_repeated_while_the_first_waits_are_bounded() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 1, ..Settings::default() });
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.disk_waits = true;
@@ -158,7 +158,7 @@ fn batches_repeated_while_the_first_waits_are_bounded() {
 
 #[test]
 fn changes_are_refused_when_too_many_wait_for_a_core_to_apply_them() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let alter = || {
         let configs = vec![("retention.ms".to_owned(), Some("1000000".to_owned()))];

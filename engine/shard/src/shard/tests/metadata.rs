@@ -1,14 +1,15 @@
 use engine_api::{Acks, AlterTopic, CoreId, InitProducerError, ProduceError, Request, Response, TopicError};
 use storage_frame::{LogId, Offset};
+use tests_disk::Operation;
 
-use super::disk::Disk;
+use super::disk;
 use super::node::{Node, Settings, create, produce, produced};
 use crate::controller::META_LOG;
 
 #[test]
 fn empty_directory_starts_and_every_core_becomes_ready_once() {
     for cores in 1..=3 {
-        let mut node = Node::start(Disk::default(), &Settings { cores, ..Settings::default() });
+        let mut node = Node::start(disk::empty(), &Settings { cores, ..Settings::default() });
         assert!(node.is_ready());
         assert!(node.names().is_empty());
         node.assert_no_errors();
@@ -17,7 +18,7 @@ fn empty_directory_starts_and_every_core_becomes_ready_once() {
 
 #[test]
 fn topics_survive_restarts_and_another_core_count() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let made = node.create("orders", 5, &[("retention.ms", "1000000")]);
     assert_eq!(made.partitions.iter().map(|p| p.core.0).collect::<Vec<_>>(), [0, 1, 0, 1, 0]);
     for index in 0..5 {
@@ -31,7 +32,7 @@ fn topics_survive_restarts_and_another_core_count() {
         let topic = node.describe("orders");
         assert_eq!(topic.id, made.id);
         assert!(topic.partitions.iter().all(|p| p.core.0 < cores));
-        assert!(topic.partitions.iter().all(|p| p.leader_epoch.0 == node.disk.incarnation));
+        assert!(topic.partitions.iter().all(|p| p.leader_epoch.0 == node.incarnation));
         assert_eq!(topic.configs, made.configs);
         for index in 0..5 {
             let partition = node.partition("orders", index);
@@ -46,7 +47,7 @@ fn topics_survive_restarts_and_another_core_count() {
 
 #[test]
 fn create_is_answered_when_every_core_knows_the_topic_and_not_before() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 3, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 3, ..Settings::default() });
     node.asleep = Some(2);
     let key = node.send(create("a", 3, &[]));
     assert_eq!(node.reply(key), None);
@@ -62,7 +63,7 @@ fn create_is_answered_when_every_core_knows_the_topic_and_not_before() {
 
 #[test]
 fn topic_made_anew_never_shows_old_data() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let old = node.create("a", 2, &[]);
     let old_partition = node.partition("a", 0);
     node.produce(old_partition, &["old"]).expect("stored");
@@ -83,7 +84,7 @@ fn topic_made_anew_never_shows_old_data() {
 
 #[test]
 fn produces_that_wait_are_told_when_their_topic_is_deleted() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 1, ..Settings::default() });
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
@@ -108,14 +109,14 @@ fn produces_that_wait_are_told_when_their_topic_is_deleted() {
 
 #[test]
 fn files_left_behind_by_a_crash_are_swept_by_the_next_start() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let made = node.create("a", 3, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["x"]).expect("stored");
     let logs: Vec<LogId> = made.partitions.iter().map(|p| p.log).collect();
-    node.disk.stuck.extend(&logs);
+    disk::fail_all(&mut node.disk, &logs, Operation::RemoveLog);
     node.delete("a");
-    node.disk.stuck.clear();
+    node.disk.mend();
     assert!(node.disk.has(logs[0]));
     let mut node = node.crash(&Settings::default());
     assert!(logs.iter().all(|log| !node.disk.has(*log)));
@@ -128,7 +129,7 @@ fn files_left_behind_by_a_crash_are_swept_by_the_next_start() {
 
 #[test]
 fn altered_topic_gets_partitions_and_settings_at_once_and_keeps_them() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     let configs = vec![("max.message.bytes".to_owned(), Some("100".to_owned()))];
@@ -146,7 +147,7 @@ fn altered_topic_gets_partitions_and_settings_at_once_and_keeps_them() {
 
 #[test]
 fn changes_asked_for_at_the_same_time_are_decided_one_after_the_other() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let keys: Vec<u64> = (0..3).map(|_| node.send(create("same", 1, &[]))).collect();
     let outcomes: Vec<bool> =
         keys.into_iter().map(|key| matches!(node.reply(key), Some(Response::CreateTopic(Ok(_))))).collect();
@@ -156,7 +157,7 @@ fn changes_asked_for_at_the_same_time_are_decided_one_after_the_other() {
 
 #[test]
 fn producer_ids_are_never_given_twice_over_crashes() {
-    let mut disk = Disk::default();
+    let mut disk = disk::empty();
     let mut given = Vec::new();
     for _ in 0..3 {
         let mut node = Node::start(disk, &Settings::default());
@@ -173,7 +174,7 @@ fn producer_ids_are_never_given_twice_over_crashes() {
 
 #[test]
 fn metadata_log_stays_small_however_many_changes_there_were() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 1, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 1, ..Settings::default() });
     let value = "9".repeat(15);
     let configs = [("retention.ms", value.as_str()), ("retention.bytes", value.as_str())];
     node.create("kept", 2, &configs);
@@ -206,7 +207,7 @@ fn metadata_log_stays_small_however_many_changes_there_were() {
 
 #[test]
 fn metadata_of_another_cluster_is_not_touched() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let bytes = node.disk.log_bytes(META_LOG);
     let mut node = node.crash(&Settings { cluster_id: 78, ..Settings::default() });
@@ -220,12 +221,12 @@ fn metadata_of_another_cluster_is_not_touched() {
 
 #[test]
 fn damaged_metadata_log_stops_the_start_and_deletes_nothing() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let made = node.create("first.topic", 1, &[]);
     node.create("second.topic", 1, &[]);
     let partition = node.partition("first.topic", 0);
     node.produce(partition, &["x"]).expect("stored");
-    node.disk.damage(META_LOG, b"first.topic");
+    node.disk.flip_bit_in(META_LOG, b"first.topic").expect("it is there");
     let mut node = node.crash(&Settings::default());
     assert!(!node.is_ready());
     assert_eq!(node.events_named("metadata_unusable"), 1);
@@ -238,7 +239,7 @@ fn damaged_metadata_log_stops_the_start_and_deletes_nothing() {
 #[test]
 fn requests_that_come_before_the_logs_are_open_wait_for_them() {
     let settings = Settings { opens_max: 1, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     node.create("a", 8, &[]);
     let partition = node.partition("a", 7);
     node.produce(partition, &["before"]).expect("stored");
@@ -264,7 +265,7 @@ fn requests_that_come_before_the_logs_are_open_wait_for_them() {
 
 #[test]
 fn change_on_a_core_that_is_not_the_controllers_is_refused_as_not_ready() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     let slot = engine_api::ReplySlot { core: CoreId(0), key: 999 };
     let now = node.now;
     node.shards[1].handle(now, crate::Input::Request { slot, request: create("a", 1, &[]) });

@@ -10,8 +10,9 @@ use engine_api::{
 };
 use storage_frame::{BatchBuilder, BatchView, Frame, LogId, Now, Offset, Producer, TimestampMs};
 use storage_log::{DiskOp, OpId};
+use tests_disk::ModelDisk;
 
-use super::disk::Disk;
+use super::disk;
 use crate::{Effect, Event, Input, Level, Shard, ShardConfig};
 
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -32,7 +33,8 @@ impl Default for Settings {
 }
 
 pub(super) struct Node {
-    pub(super) disk: Disk,
+    pub(super) disk: ModelDisk,
+    pub(super) incarnation: u32,
     pub(super) shards: Vec<Shard>,
     pub(super) now: Now,
     inbox: VecDeque<(usize, Input)>,
@@ -59,27 +61,27 @@ pub(super) struct Node {
 
 impl Node {
     /// Started, and pumped until nothing is left to do.
-    pub(super) fn start(disk: Disk, settings: &Settings) -> Self {
+    pub(super) fn start(disk: ModelDisk, settings: &Settings) -> Self {
         let mut node = Self::new(disk, settings);
         node.pump();
         node
     }
 
-    pub(super) fn new(mut disk: Disk, settings: &Settings) -> Self {
-        disk.incarnation += 1;
+    pub(super) fn new(mut disk: ModelDisk, settings: &Settings) -> Self {
+        let incarnation = disk::begin_life(&mut disk, settings.cores);
         let now = Now {
             mono: Duration::from_secs(1),
-            wall: TimestampMs(1_700_000_000_000 + i64::from(disk.incarnation)),
+            wall: TimestampMs(1_700_000_000_000 + i64::from(incarnation)),
         };
         let config = |core| ShardConfig {
             node: NodeId(0),
             core: CoreId(core),
             cores: settings.cores,
             cluster_id: settings.cluster_id,
-            incarnation: disk.incarnation,
+            incarnation,
             address: "127.0.0.1:9092".into(),
             version: "0.1.0".into(),
-            seed: u64::from(disk.incarnation),
+            seed: u64::from(incarnation),
             memory_bytes_max: settings.memory_bytes_max,
             free_bytes_min: settings.free_bytes_min,
             opens_max: settings.opens_max,
@@ -88,6 +90,7 @@ impl Node {
         let shards: Vec<Shard> = (0..settings.cores).map(|core| Shard::new(config(core), now)).collect();
         Self {
             disk,
+            incarnation,
             ready: vec![false; shards.len()],
             stopped: vec![false; shards.len()],
             shards,
@@ -148,7 +151,10 @@ impl Node {
                 let before = self.replies.insert(slot.key, response);
                 assert!(before.is_none(), "answered twice");
             }
-            Effect::Disk { log, op, what } => self.disk_queue.push_back((core, log, op, what)),
+            Effect::Disk { log, op, what } => {
+                self.disk.submit(core as u8, log, op, what.clone());
+                self.disk_queue.push_back((core, log, op, what));
+            }
             Effect::Publish(update) => {
                 for other in (0..self.shards.len()).filter(|other| *other != core) {
                     self.inbox.push_back((other, Input::Meta(update.clone())));
@@ -167,17 +173,17 @@ impl Node {
     pub(super) fn run_disk(&mut self) -> bool {
         let asked = std::mem::take(&mut self.disk_queue);
         let mut done = false;
-        for (core, log, op, what) in asked {
-            done |= self.run_disk_op(core, log, op, &what);
+        for (core, log, op, _) in asked {
+            done |= self.run_disk_op(core, log, op);
         }
         done
     }
 
-    fn run_disk_op(&mut self, core: usize, log: LogId, op: OpId, what: &DiskOp) -> bool {
+    fn run_disk_op(&mut self, core: usize, log: LogId, op: OpId) -> bool {
         match &mut self.disk_ops_left {
             Some(0) => {
                 if std::mem::take(&mut self.last_op_is_done) {
-                    let _ = self.disk.run(log, what);
+                    let _nobody_is_told = self.disk.complete(log, op);
                 }
                 return false;
             }
@@ -185,7 +191,7 @@ impl Node {
             None => {}
         }
         self.disk_ops_count += 1;
-        let result = self.disk.run(log, what);
+        let result = self.disk.complete(log, op);
         self.inbox.push_back((core, Input::Disk { log, op, result }));
         true
     }
@@ -339,6 +345,7 @@ impl Node {
         self.input(Input::Stop);
         self.pass(Duration::from_millis(50));
         assert!(self.stopped.iter().all(|stopped| *stopped), "not stopped: {:?}", self.stopped);
+        assert_eq!(self.disk.under_way_count(), 0, "a node that stopped waits for nothing");
         Self::start(self.disk, settings)
     }
 

@@ -6,13 +6,14 @@ use engine_api::{
 };
 use storage_frame::{LogId, Offset, TimestampMs};
 use storage_log::DiskOp;
+use tests_disk::Operation;
 
-use super::disk::Disk;
+use super::disk;
 use super::node::{Node, Settings, TICK, fetch, fetched, produce, records, text};
 use crate::limits::{DELETES_WAITING_MAX, READS_PER_PARTITION_MAX};
 
 fn with_topic() -> (Node, PartitionId) {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     (node, partition)
@@ -181,7 +182,7 @@ fn old_records_are_read_from_disk_and_counted_so() {
 #[test]
 fn reads_from_disk_wait_for_each_other_when_memory_is_short() {
     let settings = Settings { memory_bytes_max: 4 << 20, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     for _ in 0..20 {
@@ -230,7 +231,7 @@ fn damaged_log_is_not_written_and_its_readers_are_told_where_it_ends() {
     node.produce(partition, &["good"]).expect("stored");
     node.produce(partition, &["to be damaged"]).expect("stored");
     node.produce(partition, &["after"]).expect("stored");
-    node.disk.damage(log, b"to be damaged");
+    node.disk.flip_bit_in(log, b"to be damaged").expect("it is there");
     let mut node = node.crash(&Settings::default());
     assert!(node.is_ready());
     assert_eq!(node.events_named("log_damaged"), 1);
@@ -271,7 +272,7 @@ pub(super) fn describe_cluster_on(node: &mut Node, core: usize) -> engine_api::C
 /// A node that has to read the topic from a disk that does nothing.
 fn with_old_records(memory_bytes_max: usize) -> (Node, PartitionId) {
     let settings = Settings { memory_bytes_max, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     for _ in 0..20 {
@@ -372,12 +373,12 @@ fn reads_of_one_partition_are_bounded_and_so_are_deletes() {
 fn log_from_a_later_start_is_neither_written_nor_shortened() {
     let (mut node, partition) = with_topic();
     node.produce(partition, &["1"]).expect("stored");
-    let old = node.disk.clone();
+    let (old, old_incarnation) = (node.disk.clone(), node.incarnation);
     let mut node = node.restart(&Settings::default()).restart(&Settings::default());
     node.produce(partition, &["3"]).expect("stored");
     let mut disk = node.disk;
-    disk.restore(LogId(0), &old);
-    disk.incarnation = old.incarnation;
+    disk.put_back(LogId(0), old.copy_of(LogId(0)));
+    disk::set_incarnation(&mut disk, old_incarnation);
     let mut node = Node::start(disk, &Settings::default());
     assert_eq!(node.events_named("log_from_later_start"), 1);
     assert_eq!(node.values(partition), ["1", "3"]);
@@ -402,7 +403,7 @@ fn partition_that_fails_while_it_is_removed_is_not_listed_as_troubled() {
     node.disk_queue.extend(fast);
     node.run_disk();
     node.pump();
-    node.disk.broken.insert(log);
+    node.disk.fail(log, Operation::Write);
     node.disk_queue.extend(slow);
     node.disk_waits = false;
     node.pass(Duration::from_secs(1));
@@ -415,7 +416,7 @@ fn partition_that_fails_while_it_is_removed_is_not_listed_as_troubled() {
 
 #[test]
 fn troubles_are_told_once_a_tick_however_many_logs_fail() {
-    let mut node = Node::start(Disk::default(), &Settings { cores: 2, ..Settings::default() });
+    let mut node = Node::start(disk::empty(), &Settings { cores: 2, ..Settings::default() });
     let logs: Vec<LogId> = node.create("a", 50, &[]).partitions.iter().map(|p| p.log).collect();
     node.disk_waits = true;
     for index in 0..50 {
@@ -423,7 +424,7 @@ fn troubles_are_told_once_a_tick_however_many_logs_fail() {
         node.send(produce(partition, Acks::All, &["x"], None));
     }
     node.pump();
-    node.disk.broken.extend(logs);
+    disk::fail_all(&mut node.disk, &logs, Operation::Write);
     node.keeps_trace = true;
     for op in std::mem::take(&mut node.disk_queue) {
         let rest = std::mem::replace(&mut node.disk_queue, [op].into());

@@ -3,14 +3,15 @@ use std::time::Duration;
 use engine_api::{Acks, FetchError, ProduceError, Response, TopicError};
 use storage_frame::LogId;
 use storage_log::DiskOp;
+use tests_disk::Operation;
 
-use super::disk::Disk;
+use super::disk;
 use super::node::{Node, Settings, create, fetch, fetched, produce, produced, producer};
 use crate::Input;
 
 #[test]
 fn stop_finishes_what_was_accepted_and_refuses_what_comes() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 2, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
@@ -37,7 +38,7 @@ fn stop_finishes_what_was_accepted_and_refuses_what_comes() {
 
 #[test]
 fn start_after_a_stop_scans_nothing() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 4, &[]);
     for index in 0..4 {
         let partition = node.partition("a", index);
@@ -51,7 +52,7 @@ fn start_after_a_stop_scans_nothing() {
 
 #[test]
 fn cached_writes_are_on_disk_before_a_stop_is_over() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[("write.caching", "true"), ("flush.ms", "60000")]);
     let partition = node.partition("a", 0);
     for number in 0..10 {
@@ -63,7 +64,7 @@ fn cached_writes_are_on_disk_before_a_stop_is_over() {
 
 #[test]
 fn topic_being_made_when_the_stop_comes_is_answered_and_there_afterwards() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.disk_waits = true;
     let key = node.send(create("a", 3, &[]));
     node.pump();
@@ -78,7 +79,7 @@ fn topic_being_made_when_the_stop_comes_is_answered_and_there_afterwards() {
 
 #[test]
 fn stop_works_at_every_moment_of_a_start() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 6, &[]);
     for index in 0..6 {
         let partition = node.partition("a", index);
@@ -110,7 +111,7 @@ fn stop_works_at_every_moment_of_a_start() {
 /// closing through failed to closed, and the core that wanted the failure's reason from its state died there.
 #[test]
 fn write_that_fails_during_a_stop_is_refused_and_the_stop_ends() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
@@ -119,14 +120,14 @@ fn write_that_fails_during_a_stop_is_refused_and_the_stop_ends() {
     let lost = node.send(produce(partition, Acks::All, &["1"], None));
     node.pump();
     node.input(Input::Stop);
-    node.disk.broken.insert(log);
+    node.disk.fail(log, Operation::Write);
     node.disk_waits = false;
     let answer = produced(node.reply(lost).expect("told"));
     assert!(matches!(answer, Err(ProduceError::StorageFailed { .. })), "{answer:?}");
     node.pass(Duration::from_millis(50));
     assert_eq!(node.stopped, [true, true]);
     assert_eq!(node.events_named("log_failed"), 1);
-    node.disk.broken.clear();
+    node.disk.mend();
     let mut node = Node::start(node.disk, &Settings::default());
     assert_eq!(node.values(partition), ["0"]);
 }
@@ -134,18 +135,18 @@ fn write_that_fails_during_a_stop_is_refused_and_the_stop_ends() {
 /// The same with the clean markers, of a partition's log and of the metadata.
 #[test]
 fn clean_markers_that_fail_do_not_keep_a_stop_from_ending() {
-    let mut node = Node::start(Disk::default(), &Settings::default());
+    let mut node = Node::start(disk::empty(), &Settings::default());
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["0"]).expect("stored");
     let log = node.describe("a").partitions[0].log;
-    node.disk.unmarked.extend([log, LogId(0)]);
+    disk::fail_all(&mut node.disk, &[log, LogId(0)], Operation::ReplaceCheckpoint);
     node.input(Input::Stop);
     node.pass(Duration::from_millis(50));
     assert_eq!(node.stopped, [true, true]);
     assert_eq!(node.events_named("log_failed"), 1);
     assert_eq!(node.events_named("metadata_unusable"), 1);
-    node.disk.unmarked.clear();
+    node.disk.mend();
     let mut node = Node::start(node.disk, &Settings::default());
     assert_eq!(node.values(partition), ["0"]);
 }
@@ -155,15 +156,15 @@ fn clean_markers_that_fail_do_not_keep_a_stop_from_ending() {
 #[test]
 fn stop_while_the_start_is_written_sweeps_nothing_and_the_next_start_everything() {
     let settings = Settings { cores: 1, ..Settings::default() };
-    let mut node = Node::start(Disk::default(), &settings);
+    let mut node = Node::start(disk::empty(), &settings);
     let logs: Vec<LogId> = node.create("a", 20, &[]).partitions.iter().map(|p| p.log).collect();
     for index in 0..20 {
         let partition = node.partition("a", index);
         node.produce(partition, &["x"]).expect("stored");
     }
-    node.disk.stuck.extend(&logs);
+    disk::fail_all(&mut node.disk, &logs, Operation::RemoveLog);
     node.delete("a");
-    node.disk.stuck.clear();
+    node.disk.mend();
     let mut node = Node::new(node.disk, &settings);
     node.disk_waits = true;
     let writes = |node: &Node| node.disk_queue.iter().any(|(.., op)| matches!(op, DiskOp::Write { .. }));

@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use engine_api::{Acks, Durability, Produce, ProduceError, Request};
 use storage_frame::{Encoding, Offset};
+use tests_disk::Operation;
 
-use super::disk::Disk;
+use super::disk;
 use super::node::{Node, Settings, batch, opaque, produce, produced, producer, text};
 
 fn started() -> Node {
-    let node = Node::start(Disk::default(), &Settings::default());
+    let node = Node::start(disk::empty(), &Settings::default());
     assert!(node.is_ready());
     node
 }
@@ -41,12 +42,12 @@ fn everything_of_one_turn_leaves_in_one_write() {
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     node.produce(partition, &["makes room"]).expect("stored");
-    let before = node.disk.writes_count;
+    let before = node.disk.done(Operation::Write);
     for _ in 0..100 {
         node.send(produce(partition, Acks::All, &["x"], None));
     }
     node.pump();
-    assert_eq!(node.disk.writes_count - before, 1);
+    assert_eq!(node.disk.done(Operation::Write) - before, 1);
     assert_eq!(node.values(partition).len(), 101);
 }
 
@@ -259,10 +260,10 @@ fn failed_write_is_never_acknowledged_and_stops_the_partition() {
     let whole = node.partition("a", 1);
     node.produce(broken, &["0"]).expect("stored");
     let log = node.describe("a").partitions[0].log;
-    node.disk.broken.insert(log);
+    node.disk.fail(log, Operation::Write);
     let error = node.produce(broken, &["1"]).expect_err("a failed write");
     assert!(matches!(error, ProduceError::StorageFailed { .. }), "{error}");
-    node.disk.broken.clear();
+    node.disk.mend();
     let error = node.produce(broken, &["2"]).expect_err("still failed");
     assert!(matches!(error, ProduceError::StorageFailed { .. }), "{error}");
     assert_eq!(node.fetch(broken, 0).expect("what was durable stays readable").frames.len(), 1);
