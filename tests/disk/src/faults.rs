@@ -49,7 +49,8 @@ pub struct Faults {
     pub stall: Rate,
     /// How many operations such a period lasts.
     pub stall_operations: u64,
-    zones: [ZoneFaults; Zone::ALL.len()],
+    /// In the order of [`Zone::ALL`]; see [`in_zone`](Self::in_zone).
+    pub zones: [ZoneFaults; Zone::ALL.len()],
 }
 
 /// Rates of faults per operation on a file of one zone.
