@@ -122,8 +122,12 @@ impl Stream {
             if let Work::Read(work) = &mut self.work {
                 is_held |= work.fetch_next(around, self.outbox.bytes());
             }
-            // Answers that have been sent make room for requests.
-            if !(was_full && self.receives && self.takes_messages(around).is_ok()) {
+            if !(was_full && self.receives) {
+                break;
+            }
+            // Answers that have been sent make room for requests, unless a pause has begun since.
+            if let Err(stopped) = self.takes_messages(around) {
+                is_held |= matches!(stopped, Stop::Full { held: true });
                 break;
             }
         }

@@ -386,6 +386,30 @@ fn nothing_new_is_taken_while_paused() {
     assert_eq!(world.received(client, one).len(), 1);
 }
 
+/// A stream was full by its own bound when a pause began; the answers that made room came during it. The stream was
+/// driven, might not go on, and was not remembered as one that waits for the pause's end: what its client had sent
+/// by then was never read, and the client waited for answers for ever. Found by cores that paused for full links.
+#[test]
+fn a_stream_that_gets_room_during_a_pause_goes_on_after_it() {
+    let mut world = World::new();
+    let client = world.connect();
+    let id = world.open_produce(client);
+    for n in 0..STREAM_PRODUCES_MAX as u64 + 10 {
+        world.produce(client, id, n, Acks::All, &frame(10));
+    }
+    world.run(SOON);
+    assert_eq!(world.broker.asked, STREAM_PRODUCES_MAX);
+    world.server.set_paused(world.now, true);
+    for (key, _) in world.broker.open.clone() {
+        world.answer(key, Response::Produce(Ok(produced(0))));
+    }
+    world.run(SOON);
+    assert_eq!(world.broker.asked, STREAM_PRODUCES_MAX);
+    world.server.set_paused(world.now, false);
+    world.run(SOON);
+    assert_eq!(world.broker.asked, STREAM_PRODUCES_MAX + 10);
+}
+
 #[test]
 fn everything_arrives_over_a_bad_link() {
     let mut world = World::new();
