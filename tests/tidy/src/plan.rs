@@ -38,6 +38,7 @@ const LOAD: &str = "millstream-bench-load";
 const PROCESS: &str = "millstream-tests-process";
 const MODEL_DISK: &str = "millstream-tests-disk";
 const REACH: &str = "millstream-reach";
+const FUZZ: &str = "millstream-tests-fuzz";
 const SIM: &str = "millstream-tests-sim";
 const TIDY: &str = "millstream-tests-tidy";
 
@@ -80,6 +81,12 @@ pub const ROOMS: &[Room] = &[
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
     Room { path: "tests/disk", package: MODEL_DISK, kind: Kind::Pure, uses: &[FRAME, LOG] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
+    Room {
+        path: "tests/fuzz",
+        package: FUZZ,
+        kind: Kind::Shell,
+        uses: &[API, META, BROKER, CLI, FRAME, LOG, WIRE, QUIC, CLIENT],
+    },
     Room { path: "tests/reach", package: REACH, kind: Kind::Shell, uses: &[] },
     Room {
         path: "tests/sim",
