@@ -74,19 +74,43 @@ impl ClusterState {
             removed: stored.removed,
             ..Self::default()
         };
+        let counts = (stored.nodes.len(), stored.topics.len());
         state.nodes = stored.nodes.into_iter().map(load_node).collect();
         state.topics = stored.topics.into_iter().map(load_topic).map(|topic| (topic.id, topic)).collect();
+        if counts != (state.nodes.len(), state.topics.len()) {
+            return Err(DecodeError::Content("two of one id"));
+        }
         state.derive();
         check(&state)?;
         Ok(state)
     }
 }
 
+/// Far above what is ever counted to, and far below where counting on would overflow.
+const COUNT_MAX: u64 = i64::MAX as u64;
+
 fn check(state: &ClusterState) -> Result<(), DecodeError> {
     let fault = |what| Err(DecodeError::Content(what));
+    if state.next_log == 0 || state.next_producer == 0 {
+        return fault("ids that begin with 0");
+    }
+    if state.version.max(state.next_log).max(state.next_producer) > COUNT_MAX {
+        return fault("more ids or commands than there can be");
+    }
+    if state.nodes.values().any(|node| node.cores == 0) {
+        return fault("a node without cores");
+    }
+    if state.topics.contains_key(&TopicId(0)) {
+        return fault("a topic of id 0");
+    }
     if state.names.len() != state.topics.len() {
         return fault("two topics of one name");
     }
+    check_logs(state)
+}
+
+fn check_logs(state: &ClusterState) -> Result<(), DecodeError> {
+    let fault = |what| Err(DecodeError::Content(what));
     let mut logs: Vec<u64> = Vec::with_capacity(state.partitions_count as usize);
     for partition in state.topics.values().flat_map(|topic| &topic.partitions) {
         let Some(leader) = state.nodes.get(&partition.leader) else {
@@ -104,9 +128,19 @@ fn check(state: &ClusterState) -> Result<(), DecodeError> {
     if logs.first() == Some(&0) || logs.last().is_some_and(|last| *last >= state.next_log) {
         return fault("a log that was never given");
     }
-    let ends = state.removed.iter().map(|(first, count)| first.checked_add(*count));
-    if ends.into_iter().any(|end| end.is_none_or(|end| end > state.next_log)) {
-        return fault("a removed log that was never given");
+    let mut behind = 0;
+    for (first, count) in &state.removed {
+        let Some(end) = first.checked_add(*count).filter(|end| *end <= state.next_log) else {
+            return fault("a removed log that was never given");
+        };
+        if *first <= behind || *count == 0 {
+            return fault("removed logs that are not in order");
+        }
+        let next = logs.partition_point(|log| log < first);
+        if logs.get(next).is_some_and(|log| *log < end) {
+            return fault("a removed log with a partition");
+        }
+        behind = end;
     }
     Ok(())
 }
@@ -149,5 +183,56 @@ fn load_topic(topic: StoredTopic) -> Topic {
         replicas: topic.replicas,
         partitions: partitions.collect(),
         configs: topic.configs.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+
+    fn state() -> ClusterState {
+        let mut state = ClusterState::default();
+        let address = "h:9092".to_owned();
+        let commands = [
+            Command::NodeStarted { cluster_id: 1, node: 1, incarnation: 1, cores: 2, address },
+            Command::CreateTopic { id: 1, name: "a".into(), partitions: 4, replicas: 1, configs: Vec::new() },
+            Command::CreateTopic { id: 2, name: "b".into(), partitions: 2, replicas: 1, configs: Vec::new() },
+            Command::DeleteTopic { id: 1 },
+        ];
+        commands.iter().for_each(|command| state.apply(command).expect("a history in order"));
+        state
+    }
+
+    #[track_caller]
+    fn check_refused(change: fn(&mut ClusterState), expect: &'static str) {
+        let mut state = state();
+        change(&mut state);
+        assert_eq!(ClusterState::decode(&state.encode()), Err(DecodeError::Content(expect)));
+    }
+
+    /// Fuzzing found that a snapshot with `next_log` 0 was taken: the next topic's first partition got log 0, the
+    /// metadata log's own, and the snapshot made after it was refused by the next start.
+    #[test]
+    fn numbers_that_no_history_comes_to_are_refused() {
+        check_refused(|state| state.next_log = 0, "ids that begin with 0");
+        check_refused(|state| state.next_producer = 0, "ids that begin with 0");
+        check_refused(|state| state.next_producer = u64::MAX, "more ids or commands than there can be");
+        check_refused(|state| state.version = u64::MAX, "more ids or commands than there can be");
+        check_refused(
+            |state| state.nodes.values_mut().for_each(|node| node.cores = 0),
+            "a node without cores",
+        );
+    }
+
+    #[test]
+    fn removed_logs_are_in_order_and_nobodys() {
+        let state = state();
+        assert_eq!(state.removed, [(1, 4)]);
+        assert_eq!(ClusterState::decode(&state.encode()), Ok(state));
+        check_refused(|state| state.removed = vec![(1, 5)], "a removed log with a partition");
+        check_refused(|state| state.removed = vec![(3, 1), (1, 1)], "removed logs that are not in order");
+        check_refused(|state| state.removed = vec![(1, 2), (3, 1)], "removed logs that are not in order");
+        check_refused(|state| state.removed = vec![(1, 900)], "a removed log that was never given");
     }
 }

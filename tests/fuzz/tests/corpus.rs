@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use tests_fuzz::samples::samples;
 use tests_fuzz::{TARGETS, Target, target};
@@ -24,7 +24,7 @@ fn corpus(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn whatever_the_corpus_holds_and_comes_close_to_it_is_read_as_promised() {
-    let _one = ONE.lock().unwrap();
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     for target in TARGETS {
         let mut inputs: Vec<Vec<u8>> = Vec::new();
         for (path, bytes) in corpus(target) {
@@ -41,7 +41,7 @@ fn whatever_the_corpus_holds_and_comes_close_to_it_is_read_as_promised() {
 
 #[test]
 fn every_sample_has_a_target_and_every_target_samples() {
-    let _one = ONE.lock().unwrap();
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(samples().iter().all(|sample| target(sample.target).name == sample.target));
     let has_samples = |target: &&Target| samples().iter().any(|sample| sample.target == target.name);
     assert!(TARGETS.iter().all(|target| has_samples(&target)));
