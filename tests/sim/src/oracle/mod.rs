@@ -1,4 +1,21 @@
 //! What must hold, one file per property. An oracle hears every fact and says when its property is broken.
+//!
+//! Shared by them: `lives` (what may be lost when a process ends), `topics`, `batches`, `tails` (what a device may
+//! take with it beyond what is promised). `history` builds small histories for their tests.
+#![allow(clippy::wildcard_enum_match_arm, reason = "an oracle listens to what its property is about")]
+
+mod batches;
+mod durable;
+mod errors;
+#[cfg(test)]
+mod history;
+mod idempotence;
+mod lives;
+mod offsets;
+mod prefix;
+mod tails;
+mod topics;
+mod values;
 
 use crate::fact::At;
 
@@ -23,4 +40,24 @@ pub trait Oracle {
     fn end(&mut self) -> Result<(), Violation> {
         Ok(())
     }
+}
+
+/// What a run promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Faults beyond what one node promises to bear: it has to notice and refuse, and may lose what it refuses.
+    pub beyond_promise: bool,
+}
+
+/// Every oracle there is.
+#[must_use]
+pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
+    vec![
+        Box::new(values::Values::default()),
+        Box::new(offsets::Offsets::new(rules)),
+        Box::new(durable::Durable::new(rules)),
+        Box::new(idempotence::Idempotence::new(rules)),
+        Box::new(prefix::Prefix::new(rules)),
+        Box::new(errors::Errors::default()),
+    ]
 }

@@ -1,0 +1,400 @@
+//! A reader sees a prefix of the log, in order, from the frame it asked for (fault rows 27, 28, 29): what it is given
+//! follows without holes and ends at the high watermark it is told. That, and the log's start, never fall, but at the
+//! end of a process: the high watermark where memory had promised, the start where no delete was answered.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use engine_api::{Durability, PartitionId};
+use storage_frame::Offset;
+
+use super::batches::Batches;
+use super::lives::Lives;
+use super::tails::Tails;
+use super::topics::Topics;
+use super::{Oracle, Rules, Violation};
+use crate::fact::{At, Fact, Seen};
+
+#[derive(Debug)]
+pub(super) struct Prefix {
+    rules: Rules,
+    lives: Lives,
+    topics: Topics,
+    tails: Tails,
+    batches: Batches,
+    partitions: BTreeMap<PartitionId, Partition>,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    high_watermark: Floor,
+    log_start: Floor,
+    /// What no end of a process takes back.
+    durable_high_watermark: u64,
+    durable_start: u64,
+    delete_before: u64,
+}
+
+/// What a number is at least, and was at any time.
+#[derive(Debug, Default)]
+struct Floor {
+    /// When it was told, and what; rising but where it was lowered.
+    steps: Vec<(Duration, u64)>,
+    lowered: Vec<(Duration, u64)>,
+}
+
+impl Floor {
+    fn now(&self) -> u64 {
+        self.steps.last().map_or(0, |(_, value)| *value)
+    }
+
+    fn raise(&mut self, at: Duration, value: u64) {
+        if value > self.now() {
+            self.steps.push((at, value));
+        }
+    }
+
+    fn lower(&mut self, at: Duration, value: u64) {
+        if value < self.now() {
+            self.steps.push((at, value));
+            self.lowered.push((at, value));
+        }
+    }
+
+    /// Of an answer heard now to what was asked then.
+    fn since(&self, asked_at: Duration) -> u64 {
+        let told = self.steps.partition_point(|(at, _)| *at < asked_at);
+        let then = told.checked_sub(1).map_or(0, |last| self.steps[last].1);
+        let lowered =
+            self.lowered.iter().rev().take_while(|(at, _)| *at >= asked_at).map(|(_, value)| *value);
+        lowered.fold(then, u64::min)
+    }
+}
+
+/// What an answer says of a partition.
+struct Told<'a> {
+    who: &'a str,
+    partition: PartitionId,
+    asked_at: Duration,
+    log_start: u64,
+    high_watermark: u64,
+}
+
+impl Prefix {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            lives: Lives::default(),
+            topics: Topics::default(),
+            tails: Tails::new(rules),
+            batches: Batches::default(),
+            partitions: BTreeMap::new(),
+        }
+    }
+}
+
+impl Oracle for Prefix {
+    fn name(&self) -> &'static str {
+        "prefix"
+    }
+
+    fn hear(&mut self, at: &At) -> Result<(), Violation> {
+        self.lives.hear(at);
+        self.topics.hear(at);
+        self.tails.hear(at);
+        self.batches.hear(at);
+        match &at.fact {
+            Fact::Began { .. } => self.on_boundary(at.time),
+            Fact::Acked { batch, base_offset, durability, .. } => {
+                let sent = self.batches.batch(*batch);
+                let (to, end) = (sent.to, base_offset.plus(sent.records.len() as u32).0);
+                let span = self.lives.since(sent.sent_at);
+                let partition = self.partitions.entry(to).or_default();
+                if *durability >= Durability::LeaderDisk {
+                    partition.durable_high_watermark = partition.durable_high_watermark.max(end);
+                }
+                let is_of_now = span.first == span.last && *durability == Durability::Memory;
+                if *durability >= Durability::LeaderDisk || is_of_now {
+                    partition.high_watermark.raise(at.time, end);
+                }
+            }
+            Fact::Read { by, from, asked_at, asked, log_start, high_watermark, records } => {
+                let who = format!("client {}", by.0);
+                let told = Told {
+                    who: &who,
+                    partition: *from,
+                    asked_at: *asked_at,
+                    log_start: log_start.0,
+                    high_watermark: high_watermark.0,
+                };
+                self.check_records(at.time, &told, *asked, records)?;
+                self.check_told(at.time, &told)?;
+            }
+            Fact::Found { partition, asked_at, log_start, high_watermark, .. } => {
+                let told = Told {
+                    who: "a client that looked for an offset",
+                    partition: *partition,
+                    asked_at: *asked_at,
+                    log_start: log_start.0,
+                    high_watermark: high_watermark.0,
+                };
+                self.check_told(at.time, &told)?;
+            }
+            Fact::Audit { partition, log_start, high_watermark, .. } => {
+                let told = Told {
+                    who: "the audit",
+                    partition: *partition,
+                    asked_at: at.time,
+                    log_start: log_start.0,
+                    high_watermark: high_watermark.0,
+                };
+                self.check_told(at.time, &told)?;
+            }
+            Fact::ReadRefused { by, from, asked_at, asked, error: "OffsetOutOfRange", why } => {
+                self.check_out_of_range(at.time, *from, *asked_at, *asked).map_err(|what| {
+                    Violation(format!(
+                        "client {} asked {} for offset {asked} at {asked_at:?} and was told at {:?} that it is \
+                         out of range ({why}), but {what}",
+                        by.0,
+                        self.topics.label(*from),
+                        at.time,
+                    ))
+                })?;
+            }
+            Fact::DeleteAsked { partition, before } => {
+                let partition = self.partitions.entry(*partition).or_default();
+                partition.delete_before = partition.delete_before.max(before.0);
+            }
+            Fact::Deleted { partition, before } => {
+                let partition = self.partitions.entry(*partition).or_default();
+                partition.durable_start = partition.durable_start.max(before.0);
+                partition.log_start.raise(at.time, before.0);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Prefix {
+    fn on_boundary(&mut self, now: Duration) {
+        let life = self.lives.now();
+        for (id, partition) in &mut self.partitions {
+            let log = self.topics.log(*id);
+            if !self.lives.may_lose(life, log) {
+                continue;
+            }
+            if self.topics.may_cache(*id) {
+                let safe_end = log.map_or(0, |log| self.tails.safe_end(log));
+                partition.high_watermark.lower(now, partition.durable_high_watermark.max(safe_end));
+            }
+            partition.log_start.lower(now, partition.durable_start);
+        }
+    }
+
+    fn check_told(&mut self, now: Duration, told: &Told<'_>) -> Result<(), Violation> {
+        if told.log_start > told.high_watermark {
+            return Err(self.violation(now, told, "the start is above the high watermark"));
+        }
+        let partition = self.partitions.entry(told.partition).or_default();
+        // Damage takes a partition's end with it, and a lost checkpoint its start.
+        if !self.rules.beyond_promise {
+            let high_watermark = partition.high_watermark.since(told.asked_at);
+            if told.high_watermark < high_watermark {
+                let what = format!("the high watermark had been {high_watermark} when it was asked");
+                return Err(self.violation(now, told, &what));
+            }
+            let log_start = partition.log_start.since(told.asked_at);
+            if told.log_start < log_start {
+                let what = format!("the start had been {log_start} when it was asked");
+                return Err(self.violation(now, told, &what));
+            }
+        }
+        let span = self.lives.since(told.asked_at);
+        let partition = self.partitions.entry(told.partition).or_default();
+        if span.first == span.last {
+            partition.high_watermark.raise(now, told.high_watermark);
+            partition.log_start.raise(now, told.log_start);
+        }
+        if !self.topics.may_cache(told.partition) {
+            partition.high_watermark.raise(now, told.high_watermark);
+        }
+        Ok(())
+    }
+
+    fn check_records(
+        &self,
+        now: Duration,
+        told: &Told<'_>,
+        asked: Offset,
+        records: &[Seen],
+    ) -> Result<(), Violation> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+        if first.offset > asked || last.offset < asked {
+            let what = format!("asked for {asked} it was given {} to {}", first.offset, last.offset);
+            return Err(self.violation(now, told, &what));
+        }
+        if last.offset.0 >= told.high_watermark {
+            return Err(self.violation(now, told, &format!("it was given offset {}", last.offset)));
+        }
+        for pair in records.windows(2) {
+            if pair[1].offset.0 != pair[0].offset.0 + 1 {
+                let what = format!("offset {} follows {}", pair[1].offset, pair[0].offset);
+                return Err(self.violation(now, told, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Never told of what is there: its reader would jump over it.
+    fn check_out_of_range(
+        &self,
+        _now: Duration,
+        id: PartitionId,
+        asked_at: Duration,
+        asked: Offset,
+    ) -> Result<(), String> {
+        let Some(partition) = self.partitions.get(&id) else { return Ok(()) };
+        let high_watermark = partition.high_watermark.since(asked_at);
+        let may_be_gone = asked.0 < partition.delete_before || self.topics.may_retire(id);
+        if asked.0 > high_watermark || may_be_gone || self.rules.beyond_promise {
+            return Ok(());
+        }
+        let delete_before = partition.delete_before;
+        Err(format!(
+            "the high watermark had been {high_watermark} and nobody deleted more than what is below {delete_before}"
+        ))
+    }
+
+    fn violation(&self, now: Duration, told: &Told<'_>, what: &str) -> Violation {
+        Violation(format!(
+            "{} asked {} at {:?} and was told at {now:?}: start {}, high watermark {}; {what}",
+            told.who,
+            self.topics.label(told.partition),
+            told.asked_at,
+            told.log_start,
+            told.high_watermark,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::ClientId;
+    use crate::oracle::history::{History, PARTITION, caching, plain, seen};
+
+    fn history() -> History {
+        History::new(Prefix::new(Rules::default()))
+    }
+
+    #[test]
+    fn reads_that_follow_each_other_pass() {
+        let mut history = history();
+        history.topic(plain()).sent(1, &[0, 1]).acked(1, 0).read(0, 2, &[0, 1]).crash().read(1, 2, &[1]);
+        history.read(2, 2, &[]).audit(0, &[0, 1]).passes();
+    }
+
+    #[test]
+    fn a_read_begins_with_what_was_asked_for() {
+        let mut above = history();
+        above.topic(plain()).seen(1, 9, seen(2, &[2, 3])).fails_with("asked for 1 it was given 2 to 3");
+        let mut below = history();
+        below.topic(plain()).seen(4, 9, seen(2, &[2, 3])).fails_with("asked for 4 it was given 2 to 3");
+        let mut frame = history();
+        frame.topic(plain()).seen(3, 9, seen(2, &[2, 3])).passes();
+    }
+
+    #[test]
+    fn a_read_has_no_holes() {
+        let mut records = seen(0, &[0, 1, 2]);
+        records.remove(1);
+        history().topic(plain()).seen(0, 9, records).fails_with("offset 2 follows 0");
+    }
+
+    #[test]
+    fn a_read_ends_at_the_high_watermark() {
+        history().topic(plain()).read(0, 1, &[0, 1]).fails_with("it was given offset 1");
+    }
+
+    #[test]
+    fn the_start_is_not_above_the_high_watermark() {
+        let mut history = history();
+        history.topic(plain()).read_of(Duration::from_secs(2), 3, (3, 2), vec![]);
+        history.fails_with("the start is above the high watermark");
+    }
+
+    #[test]
+    fn the_high_watermark_is_not_below_what_was_acknowledged() {
+        let mut history = history();
+        history.topic(plain()).sent(1, &[0, 1]).acked(1, 0).read(0, 1, &[0]);
+        history.fails_with("the high watermark had been 2 when it was asked");
+    }
+
+    #[test]
+    fn an_answer_may_be_older_than_what_others_heard() {
+        let mut history = history();
+        let asked_at = history.now;
+        history.topic(plain()).sent(1, &[0, 1]).acked(1, 0).read_of(asked_at, 0, (0, 1), vec![]).passes();
+    }
+
+    #[test]
+    fn the_high_watermark_falls_at_a_crash_only_and_only_where_memory_promised() {
+        let mut in_life = history();
+        in_life.topic(caching()).read(0, 2, &[]).read(0, 1, &[]).fails_with("had been 2");
+        let mut cached = history();
+        cached.topic(caching()).read(0, 2, &[]).crash().read(0, 1, &[]).passes();
+        let mut on_disk = history();
+        on_disk
+            .topic(caching())
+            .written(1, 0, 2)
+            .read(0, 2, &[])
+            .crash()
+            .read(0, 1, &[])
+            .fails_with("had been 2");
+        let mut stopped = history();
+        stopped.topic(caching()).read(0, 2, &[]).stop().read(0, 1, &[]).fails_with("had been 2");
+        let mut durable = history();
+        durable.topic(plain()).read(0, 2, &[]).crash().read(0, 1, &[]).fails_with("had been 2");
+    }
+
+    #[test]
+    fn the_start_falls_at_a_crash_only_and_never_below_an_answered_delete() {
+        let read = |history: &mut History, log_start: u64| {
+            let asked_at = history.now + Duration::from_millis(1);
+            history.read_of(asked_at, 9, (log_start, 9), vec![]);
+        };
+        let mut in_life = history();
+        in_life.topic(plain());
+        read(&mut in_life, 5);
+        read(&mut in_life, 4);
+        in_life.fails_with("the start had been 5");
+        let mut crashed = history();
+        crashed.topic(plain());
+        read(&mut crashed, 5);
+        crashed.crash();
+        read(&mut crashed, 4);
+        crashed.passes();
+        let mut deleted = history();
+        deleted.topic(plain()).fact(Fact::Deleted { partition: PARTITION, before: Offset(5) }).crash();
+        read(&mut deleted, 4);
+        deleted.fails_with("the start had been 5");
+    }
+
+    #[test]
+    fn what_is_there_is_not_out_of_range() {
+        let refused = |asked: u64, asked_at: Duration| Fact::ReadRefused {
+            by: ClientId(9),
+            from: PARTITION,
+            asked_at,
+            asked: Offset(asked),
+            error: "OffsetOutOfRange",
+            why: "range".to_owned(),
+        };
+        let mut history = history();
+        history.topic(plain()).sent(1, &[0, 1]).acked(1, 0).delete_asked(1);
+        let asked_at = history.now;
+        history.fact(refused(0, asked_at)).fact(refused(3, asked_at)).fact(refused(1, asked_at));
+        history.fails_with("asked orders/0 (log 0000000000000003) for offset 1");
+    }
+}
