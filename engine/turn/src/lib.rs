@@ -19,3 +19,6 @@ mod phase;
 pub use link::{LINK_MESSAGES_MAX, Link};
 pub use logic::{CoreLogic, TurnStats};
 pub use message::{Message, Want};
+
+#[cfg(test)]
+mod tests;

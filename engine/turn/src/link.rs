@@ -53,3 +53,49 @@ impl Link {
         self.messages.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine_api::{CoreId, ReplySlot};
+
+    use super::*;
+
+    fn cancels(keys: std::ops::Range<u64>) -> VecDeque<Message> {
+        keys.map(|key| Message::Cancel(ReplySlot { core: CoreId(0), key })).collect()
+    }
+
+    fn keys(messages: &VecDeque<Message>) -> Vec<u64> {
+        let key = |message: &Message| match message {
+            Message::Cancel(slot) => slot.key,
+            other @ (Message::Request { .. }
+            | Message::Reply { .. }
+            | Message::Meta(_)
+            | Message::MetaApplied { .. }) => panic!("{other:?}"),
+        };
+        messages.iter().map(key).collect()
+    }
+
+    #[test]
+    fn a_turn_s_messages_go_over_together() {
+        let mut link = Link::new(10);
+        let (mut outbox, mut inbox) = (cancels(0..10), VecDeque::new());
+        assert_eq!(link.offer(&mut outbox), 10);
+        assert_eq!((outbox.len(), link.count()), (0, 10));
+        assert!(!link.take(&mut inbox), "nothing was refused");
+        assert_eq!((keys(&inbox), link.count()), ((0..10).collect(), 0));
+    }
+
+    #[test]
+    fn a_full_link_keeps_the_rest_with_its_sender_in_order_and_says_so_once() {
+        let mut link = Link::new(4);
+        let (mut outbox, mut inbox) = (cancels(0..6), VecDeque::new());
+        assert_eq!(link.offer(&mut outbox), 4);
+        outbox.extend(cancels(6..7));
+        assert_eq!(link.offer(&mut outbox), 0);
+        assert!(link.take(&mut inbox), "the sender is told that there is room");
+        assert!(!link.take(&mut inbox), "once");
+        assert_eq!(link.offer(&mut outbox), 3);
+        assert!(!link.take(&mut inbox));
+        assert_eq!(keys(&inbox), (0..7).collect::<Vec<_>>());
+    }
+}

@@ -110,6 +110,11 @@ impl CoreLogic {
         self.outboxes.backlog()
     }
 
+    #[cfg(test)]
+    pub(crate) fn forwarded_count(&self) -> usize {
+        self.forwarded.len()
+    }
+
     /// `data` is one datagram, already split from its GRO batch. Its requests are taken in the next turn.
     pub fn handle_datagram(
         &mut self,

@@ -55,3 +55,20 @@ impl Outboxes {
         self.by_destination.iter().map(VecDeque::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine_api::ReplySlot;
+
+    use super::*;
+
+    #[test]
+    fn a_broadcast_reaches_all_cores_but_the_sender_and_no_other_end() {
+        let mut outboxes = Outboxes::new(CoreId(1), 4);
+        outboxes.send_to_other_cores(3, || Message::Cancel(ReplySlot { core: CoreId(1), key: 7 }));
+        let counts = [0, 2, 3].map(|to| outboxes.outbox(CoreId(to)).len());
+        assert_eq!(counts, [1, 1, 0]);
+        assert_eq!(outboxes.backlog(), 2);
+        assert!(!outboxes.is_flushed() && !outboxes.is_backlogged());
+    }
+}

@@ -92,7 +92,7 @@ pub const ROOMS: &[Room] = &[
         path: "tests/sim",
         package: SIM,
         kind: Kind::Shell,
-        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE, CLIENT, MODEL_DISK],
+        uses: &[API, META, SHARD, TURN, FRAME, LOG, QUIC, WIRE, CLIENT, MODEL_DISK],
     },
     Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
 ];
