@@ -334,6 +334,7 @@ fn node_config(
         memory_bytes_max: (memory_bytes / cpus.len() as u64) as usize,
         free_bytes_min: settings.free_bytes_min,
         opens_max: OPENS_MAX,
+        metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
         topic_defaults: settings.topic_defaults.clone(),
     };
     // Half of the socket's buffer: the other half is for everyone else's packets.

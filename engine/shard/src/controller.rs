@@ -19,7 +19,7 @@ use storage_frame::{LogId, Now, Offset};
 use storage_log::{DiskResult, Log, LogEvent, LogState, OpId};
 
 use crate::context::{Context, Refusal, refuse};
-use crate::limits::{CHANGES_MAX, PRODUCER_IDS_BLOCK, SNAPSHOT_AFTER_BYTES};
+use crate::limits::{CHANGES_MAX, PRODUCER_IDS_BLOCK};
 use crate::meta_log::{self, Replay, Replayed};
 use crate::seam::{Effect, Level};
 use crate::sweep::Sweep;
@@ -111,7 +111,7 @@ pub(crate) enum Step {
 impl Controller {
     pub(crate) fn new(ctx: &Context, now: Now) -> Self {
         Self {
-            log: Log::open(META_LOG, "metadata", meta_log::config(), now),
+            log: Log::open(META_LOG, "metadata", meta_log::config(ctx.config.metadata_snapshot_bytes), now),
             stage: Stage::Opening,
             queue: VecDeque::new(),
             writing: None,
@@ -395,8 +395,8 @@ impl Controller {
 
     fn decide(&mut self, ctx: &mut Context, now: Now, state: &ClusterState) {
         while matches!(self.stage, Stage::Running) && self.writing.is_none() {
-            if self.since_snapshot_bytes > SNAPSHOT_AFTER_BYTES.max(2 * self.snapshot_bytes) && !ctx.stopping
-            {
+            let snapshot_bytes = ctx.config.metadata_snapshot_bytes;
+            if self.since_snapshot_bytes > snapshot_bytes.max(2 * self.snapshot_bytes) && !ctx.stopping {
                 return self.write_snapshot(ctx, now, state);
             }
             let Some(asked) = self.queue.pop_front() else { return };
@@ -445,7 +445,13 @@ impl Controller {
     fn write_snapshot(&mut self, ctx: &mut Context, now: Now, state: &ClusterState) {
         let base = self.log.staged_end();
         let bytes = state.encode();
-        for frame in meta_log::snapshot_frames(now, ctx.config.incarnation, base, &bytes) {
+        for frame in meta_log::snapshot_frames(
+            now,
+            ctx.config.incarnation,
+            base,
+            ctx.config.metadata_snapshot_bytes,
+            &bytes,
+        ) {
             self.log.append(now, frame);
         }
         self.snapshot_bytes = bytes.len();

@@ -32,6 +32,7 @@ mod tally;
 mod waiting;
 mod writes;
 
+pub use limits::METADATA_SNAPSHOT_BYTES;
 pub use seam::{
     APPEND_BOUNDS, AppendLatency, Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats,
 };

@@ -43,14 +43,10 @@ pub(crate) const SHRINKS_PER_TURN: usize = 64;
 /// Removed logs being swept off the disk at the same time.
 pub(crate) const SWEEPS_MAX: usize = 4;
 
-/// The metadata log is compacted when it has grown by this, or by twice the last snapshot if that is more.
-pub(crate) const SNAPSHOT_AFTER_BYTES: usize = 4 << 20;
-/// A snapshot goes into the metadata log in pieces of this size.
-pub(crate) const SNAPSHOT_PART_BYTES: usize = 1 << 20;
-pub(crate) const META_SEGMENT_BYTES: u64 = 8 << 20;
+/// What a broker's `metadata_snapshot_bytes` is.
+pub const METADATA_SNAPSHOT_BYTES: usize = 4 << 20;
+/// A snapshot goes into the metadata log in pieces of this part of `metadata_snapshot_bytes`.
+pub(crate) const SNAPSHOT_PARTS: usize = 4;
+/// Segments of the metadata log, in `metadata_snapshot_bytes`.
+pub(crate) const META_SEGMENT_SNAPSHOTS: usize = 2;
 pub(crate) const META_READ_BYTES: usize = 1 << 20;
-
-const _: () = assert!(
-    (SNAPSHOT_PART_BYTES as u64) * 2 < META_SEGMENT_BYTES,
-    "a part of a snapshot with its frame fits a segment"
-);

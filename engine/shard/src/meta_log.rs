@@ -10,11 +10,11 @@ use engine_meta::{ClusterState, Command};
 use storage_frame::{BatchBuilder, BatchView, Frame, LeaderEpoch, Now, Offset};
 use storage_log::{Log, LogConfig, Read, ReadError, ReadId};
 
-use crate::limits::{META_READ_BYTES, META_SEGMENT_BYTES, SNAPSHOT_PART_BYTES};
+use crate::limits::{META_READ_BYTES, META_SEGMENT_SNAPSHOTS, SNAPSHOT_PARTS};
 
-pub(crate) fn config() -> LogConfig {
+pub(crate) fn config(snapshot_bytes: usize) -> LogConfig {
     LogConfig {
-        segment_bytes: META_SEGMENT_BYTES,
+        segment_bytes: (META_SEGMENT_SNAPSHOTS * snapshot_bytes) as u64,
         segment_age_max: Duration::from_secs(10 * 365 * 24 * 3600),
         retention_bytes: None,
         retention_age: None,
@@ -30,10 +30,12 @@ pub(crate) fn snapshot_frames(
     now: Now,
     incarnation: u32,
     base: Offset,
+    snapshot_bytes: usize,
     bytes: &[u8],
 ) -> impl Iterator<Item = Frame> {
-    let parts = bytes.len().div_ceil(SNAPSHOT_PART_BYTES) as u32;
-    (0..parts).zip(bytes.chunks(SNAPSHOT_PART_BYTES)).map(move |(part, chunk)| {
+    let part_bytes = (snapshot_bytes / SNAPSHOT_PARTS).max(1);
+    let parts = bytes.len().div_ceil(part_bytes) as u32;
+    (0..parts).zip(bytes.chunks(part_bytes)).map(move |(part, chunk)| {
         let key = part_key(part, parts);
         frame(now, incarnation, base.plus(part), Some(&key), chunk)
     })

@@ -28,6 +28,8 @@ pub struct ShardConfig {
     pub free_bytes_min: u64,
     /// Logs opened (recovered) at the same time when starting.
     pub opens_max: usize,
+    /// The metadata log is compacted when it has grown by this, or by twice the last snapshot if that is more.
+    pub metadata_snapshot_bytes: usize,
     /// Default topic configs, validated before.
     pub topic_defaults: Vec<(String, String)>,
 }

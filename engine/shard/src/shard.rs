@@ -137,6 +137,12 @@ impl Shard {
         self.ctx.budget.is_overloaded()
     }
 
+    /// Bytes of frames in memory now: staged, cached, on their way out.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.ctx.budget.bytes()
+    }
+
     #[must_use]
     pub fn stats(&self) -> ShardStats {
         let tally = &self.ctx.tally;

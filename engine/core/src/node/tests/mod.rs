@@ -81,6 +81,7 @@ impl Place {
             memory_bytes_max: 64 << 20,
             free_bytes_min: 0,
             opens_max: 8,
+            metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
             topic_defaults: vec![("segment.bytes".to_owned(), (4 << 20).to_string())],
         };
         let quic = ServerConfig {

@@ -21,7 +21,8 @@ struct Known {
 }
 
 fn settings() -> Settings {
-    Settings { cores: 2, ..Settings::default() }
+    // The metadata is compacted meanwhile, in several frames.
+    Settings { cores: 2, metadata_snapshot_bytes: 256, ..Settings::default() }
 }
 
 /// A little of everything; ends early when the power goes.
@@ -104,6 +105,7 @@ fn crash_between_any_two_disk_operations_keeps_every_promise() {
     let mut whole = Node::start(disk::empty(), &settings());
     let known = run(&mut whole);
     assert_eq!(known.stored.values().map(Vec::len).sum::<usize>(), 24);
+    assert!(whole.events_named("metadata_snapshot") > 0);
     let ops_count = whole.disk_ops_count;
     assert!(ops_count > 40, "{ops_count}");
     for crash_at in 0..ops_count {

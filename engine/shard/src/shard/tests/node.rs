@@ -23,12 +23,20 @@ pub(super) struct Settings {
     pub(super) memory_bytes_max: usize,
     pub(super) free_bytes_min: u64,
     pub(super) opens_max: usize,
+    pub(super) metadata_snapshot_bytes: usize,
     pub(super) cluster_id: u128,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cores: 2, memory_bytes_max: 64 << 20, free_bytes_min: 1000, opens_max: 4, cluster_id: 77 }
+        Self {
+            cores: 2,
+            memory_bytes_max: 64 << 20,
+            free_bytes_min: 1000,
+            opens_max: 4,
+            metadata_snapshot_bytes: crate::METADATA_SNAPSHOT_BYTES,
+            cluster_id: 77,
+        }
     }
 }
 
@@ -85,6 +93,7 @@ impl Node {
             memory_bytes_max: settings.memory_bytes_max,
             free_bytes_min: settings.free_bytes_min,
             opens_max: settings.opens_max,
+            metadata_snapshot_bytes: settings.metadata_snapshot_bytes,
             topic_defaults: Vec::new(),
         };
         let shards: Vec<Shard> = (0..settings.cores).map(|core| Shard::new(config(core), now)).collect();
