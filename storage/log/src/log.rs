@@ -250,6 +250,8 @@ impl Log {
         if self.goal == Goal::Serve {
             reach::mark!("log.closed_while_writing", self.writer.is_writing());
             self.goal = Goal::Close;
+            // There may be room again, and what is staged may have been acknowledged from memory.
+            self.space.retry_now();
             if self.state == LogState::Ready {
                 self.state = LogState::Closing;
             }

@@ -32,6 +32,8 @@ pub(crate) struct Opening {
     files: BTreeMap<SegmentId, u64>,
     indexes: Vec<SegmentId>,
     checkpoint: Option<Checkpoint>,
+    /// There is one, and it does not verify.
+    is_checkpoint_damaged: bool,
     segments: Vec<Segment>,
     /// Where the segments end whose end is known, by index into `segments`: all of that was durable.
     known_ends: Vec<Option<u64>>,
@@ -90,6 +92,7 @@ impl Opening {
             files: BTreeMap::new(),
             indexes: Vec::new(),
             checkpoint: None,
+            is_checkpoint_damaged: false,
             segments: Vec::new(),
             known_ends: Vec::new(),
             damaged_behind: None,
@@ -148,6 +151,7 @@ impl Opening {
                 }
                 Err(FormatError::Damaged(why)) => {
                     reach::mark!("log.checkpoint_damaged");
+                    self.is_checkpoint_damaged = true;
                     self.notes.push(format!("checkpoint damaged ({why}): every segment is scanned"));
                 }
             },

@@ -4,8 +4,10 @@
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use rig::{Rig, config, fill, segment_file, small_segments};
+use rig::{Rig, config, fill, segment_count, segment_file, small_segments};
 use storage_frame::Offset;
 use storage_log::{FileName, LogConfig, LogEvent, LogState, ReadError, SegmentId};
 use tests_disk::{Dice, Operation};
@@ -286,6 +288,34 @@ fn lost_or_damaged_checkpoint_costs_a_scan_and_nothing_else() {
         assert_eq!(*rig.log.state(), LogState::Ready);
         assert_eq!(rig.read_all(1 << 20), frames);
     }
+}
+
+/// Retention had taken every segment of an idle log and left the checkpoint, which alone knew where the log ended.
+/// It rotted; the log opened as if it had never been, and gave its first offsets a second time.
+#[test]
+fn damaged_checkpoint_of_a_log_whose_segments_are_all_retired_is_damage() {
+    let age = Duration::from_secs(60);
+    let mut rig = Rig::opened(LogConfig { segment_age_max: age, retention_age: Some(age), ..config() });
+    rig.append_durably(1, rig.now.wall.0, vec![1; 100]);
+    rig.tick_and_settle(age);
+    rig.tick_and_settle(age);
+    assert_eq!((rig.log.start(), segment_count(&rig)), (Offset(1), 0));
+    rig.close();
+    let good = rig.files();
+    rig.file_mut(FileName::Checkpoint)[50] ^= 1;
+    let before = rig.files();
+    rig.reopen();
+    assert!(
+        matches!(rig.log.state(), LogState::Damaged { why, .. } if why.contains("where the log ends")),
+        "{:?}",
+        rig.log.state()
+    );
+    rig.close();
+    assert_eq!(rig.files(), before);
+    *rig.file_mut(FileName::Checkpoint) = good[&FileName::Checkpoint].clone();
+    rig.reopen();
+    assert_eq!((rig.log.start(), rig.log.durable_end()), (Offset(1), Offset(1)));
+    assert_eq!(rig.append_durably(1, 0, vec![2; 100]).header().base_offset, Offset(1));
 }
 
 #[test]

@@ -390,6 +390,21 @@ fn full_disk_does_not_keep_a_log_from_closing() {
     assert_eq!(rig.read_all(1), [kept]);
 }
 
+/// A log that waited for its next try when room had come again was closed: it gave up what was staged, which with
+/// `write.caching` had been acknowledged from memory.
+#[test]
+fn closing_asks_once_more_for_the_room_that_was_refused() {
+    let mut rig = Rig::opened(small_segments());
+    rig.set_full(true);
+    let frame = rig.append(1, 0, vec![1; 5000]);
+    rig.settle();
+    assert!(rig.log.out_of_space());
+    rig.set_full(false);
+    rig.close();
+    rig.reopen();
+    assert_eq!(rig.read_all(1), [frame]);
+}
+
 #[test]
 fn failed_write_is_never_tried_again() {
     let mut rig = Rig::opened(config());

@@ -79,7 +79,7 @@ impl Log {
                 let is_marked = self.checkpoints.is_clean() || !self.has_something_to_say();
                 if is_marked && !self.recent.has_staged() {
                     self.set_closed();
-                } else if self.space.is_out() {
+                } else if self.space.is_waiting() {
                     reach::mark!("log.closed_without_space");
                     let bytes = self.recent.staged_bytes();
                     self.note(format!(

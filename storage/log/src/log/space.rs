@@ -30,6 +30,11 @@ impl Space {
         self.retry_at = now + self.pause;
     }
 
+    /// What was refused may be asked for at once, whatever its time.
+    pub(super) fn retry_now(&mut self) {
+        self.is_waiting = false;
+    }
+
     pub(super) fn on_granted(&mut self) {
         reach::mark!("log.space_granted_again", self.is_out);
         *self = Self::default();

@@ -54,6 +54,12 @@ impl Opening {
         }
         if self.segments.is_empty() {
             self.push(Segment::planned(SegmentId(1), Offset::ZERO), None);
+            if self.is_checkpoint_damaged && self.damaged_behind.is_none() {
+                reach::mark!("log.nothing_tells_the_end");
+                // All that was written may have been retired: begun at 0, offsets would mean something else.
+                let why = "checkpoint damaged, and no segment tells where the log ends";
+                self.damaged_behind = Some(why.to_owned());
+            }
         }
         self.begin_scan()
     }
