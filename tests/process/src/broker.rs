@@ -107,11 +107,12 @@ pub struct Broker {
     pub options: Options,
     /// From the start of the process to readiness, of the last start.
     pub ready_after: Duration,
+    started: Instant,
     child: Child,
     stderr: Arc<Mutex<String>>,
     reader: Option<thread::JoinHandle<()>>,
     /// Kept, because the broker tells its end there too.
-    _notices: Arc<Notices>,
+    notices: Arc<Notices>,
 }
 
 impl Broker {
@@ -141,30 +142,41 @@ impl Broker {
 
     /// The same with a command that was altered, or on a thread whose children are restricted.
     #[track_caller]
-    pub fn launch(options: Options, mut command: Command) -> Result<Broker, Done> {
+    pub fn launch(options: Options, command: Command) -> Result<Broker, Done> {
+        let mut broker = Broker::spawn(options, command);
+        broker.wait_for_readiness()?;
+        Ok(broker)
+    }
+
+    /// Does not wait for anything.
+    #[track_caller]
+    pub fn spawn(options: Options, mut command: Command) -> Broker {
         let notices = Arc::new(Notices::bind());
         command.env("NOTIFY_SOCKET", &notices.path);
-        let start = Instant::now();
+        let started = Instant::now();
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
         let stderr = Arc::new(Mutex::new(String::new()));
         let reader = Some(follow(child.stderr.take().expect("piped"), Arc::clone(&stderr)));
-        let mut broker = Broker {
-            options,
-            ready_after: Duration::ZERO,
-            child,
-            stderr,
-            reader,
-            _notices: Arc::clone(&notices),
-        };
+        Broker { options, ready_after: Duration::ZERO, started, child, stderr, reader, notices }
+    }
+
+    /// Or for the end of the process.
+    ///
+    /// # Panics
+    /// When neither comes.
+    #[track_caller]
+    pub fn wait_for_readiness(&mut self) -> Result<(), Done> {
+        let notices = Arc::clone(&self.notices);
         while !notices.ready_within(LOOK) {
-            if let Some(status) = broker.child.try_wait().expect("own child") {
-                return Err(broker.done(status, start.elapsed()));
+            let took = self.started.elapsed();
+            if let Some(status) = self.child.try_wait().expect("own child") {
+                return Err(self.done(status, took));
             }
-            assert!(start.elapsed() < DEADLINE, "not ready after {DEADLINE:?}\n{}", broker.stderr());
+            assert!(took < DEADLINE, "not ready after {DEADLINE:?}\n{}", self.stderr());
         }
-        broker.ready_after = start.elapsed();
-        Ok(broker)
+        self.ready_after = self.started.elapsed();
+        Ok(())
     }
 
     pub fn cli(&self) -> Cli {
@@ -221,6 +233,14 @@ impl Broker {
             assert!(start.elapsed() < deadline, "still running after {deadline:?}\n{}", self.stderr());
             thread::park_timeout(LOOK);
         }
+    }
+
+    /// Starts it again on the same data and ports and kills it after `life`, ready or not.
+    #[track_caller]
+    pub fn restart_and_kill9(&mut self, life: Duration) {
+        *self = Broker::spawn(self.options.clone(), self.options.command());
+        thread::park_timeout(life);
+        self.kill9();
     }
 
     /// Starts it again on the same data and ports; it must have ended.

@@ -14,6 +14,11 @@ impl Chance {
         Chance { state }
     }
 
+    /// Of a part of a test: another number for each part, drawn by the test's own.
+    pub fn from(state: u64) -> Chance {
+        Chance { state }
+    }
+
     pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

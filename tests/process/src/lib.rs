@@ -6,13 +6,20 @@
 //! - [`lines`]: the input: what the machine has of real text.
 //! - [`chance`]: seeded numbers; a failing test names its seed.
 //! - [`scrape`]: the broker's HTTP port.
+//! - [`history`]: the oracle: what clients were told and saw, and what must hold between the two.
+//! - [`clients`]: producers and readers on the SDK that write the history while a test does its worst.
+//! - [`disks`]: small file systems of a test's own, which can be full, read-only or stalled.
 //!
-//! Nothing here sleeps: everything waits for an event, with a deadline that only a failure reaches.
+//! Nothing here sleeps: everything waits for an event, with a deadline that only a failure reaches. Times that a
+//! test lets pass are its input: a moment to kill at, a pause, the pace of a producer.
 #![forbid(unsafe_code)]
 
 pub mod broker;
 pub mod chance;
 pub mod cli;
+pub mod clients;
+pub mod disks;
+pub mod history;
 pub mod lines;
 pub mod process;
 pub mod scrape;
@@ -20,6 +27,8 @@ pub mod scrape;
 pub use broker::{Broker, Options};
 pub use chance::Chance;
 pub use cli::Cli;
+pub use clients::Clients;
+pub use history::{History, Place, Told};
 pub use process::Done;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The broker as a process: what the harness in `tests_process` starts, kills and feeds.
 
+mod chaos;
 mod client_errors;
 mod clock;
 mod cores;
@@ -7,6 +8,7 @@ mod damage;
 mod hostile;
 mod kill;
 mod memory;
+mod pause;
 mod round_trip;
 mod sdk;
 mod space;
