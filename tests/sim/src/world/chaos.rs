@@ -1,0 +1,121 @@
+//! What is done to the node, its disk and its network while faults are on.
+
+use std::time::Duration;
+
+use tests_disk::{Dice, Zone};
+
+use super::{Event, World};
+use crate::net::{Cut, Way, Weather};
+use crate::plan::HARM;
+use crate::scenario::Chaos;
+use crate::trace::Detail;
+
+impl World {
+    pub(super) fn schedule_chaos(&mut self) {
+        if self.plan.chaos.is_empty() || !self.is_chaotic() {
+            return;
+        }
+        let gap = Self::between(&mut self.dice.chaos, self.plan.chaos_gap);
+        // Several in a row, at times: a crash while the node recovers from one.
+        let gap = if self.dice.chaos.one_in(4) { gap / 50 } else { gap };
+        self.queue.push(self.now + gap, Event::Chaos);
+    }
+
+    pub(super) fn do_chaos(&mut self) {
+        if !self.is_chaotic() {
+            return;
+        }
+        let total: u64 = self.plan.chaos.iter().map(|(_, weight)| weight).sum();
+        let mut left = self.dice.chaos.below(total);
+        let picked = self.plan.chaos.iter().find(|(_, weight)| {
+            let is_it = left < *weight;
+            left = left.saturating_sub(*weight);
+            is_it
+        });
+        let what = picked.expect("below the total").0;
+        self.trace.note(Detail::Story, || format!("chaos: {}", what.name()));
+        self.inflict(what);
+        self.schedule_chaos();
+    }
+
+    fn inflict(&mut self, what: Chaos) {
+        match what {
+            Chaos::Crash => self.crash("from outside"),
+            Chaos::CrashInTurn => self.fuse = Some(self.dice.chaos.below(40) as u32),
+            Chaos::Restart => self.stop(),
+            Chaos::StallCore => self.stall_core(),
+            Chaos::JumpClock => {
+                let hour = 3_600_000;
+                self.wall_jump_ms = self.dice.chaos.below(2 * hour) as i64 - hour as i64;
+            }
+            Chaos::StallDisk => {
+                let operations = self.dice.chaos.below(30);
+                self.begin_period(|faults| {
+                    faults.stall = tests_disk::Rate::one_in(3);
+                    faults.stall_operations = operations;
+                });
+            }
+            Chaos::FillDisk => self.begin_period(|faults| faults.full = true),
+            Chaos::HarmIndex => self.harm(Zone::Index),
+            Chaos::HarmCheckpoint => self.harm(Zone::Checkpoint),
+            Chaos::HarmSpare => self.harm(Zone::Spares),
+            Chaos::HarmFrames => {
+                let zone = *self.dice.chaos.pick(&[Zone::Written, Zone::Sealed]);
+                self.harm(zone);
+            }
+            Chaos::HarmIdentity => self.harm(Zone::Identity),
+            Chaos::Cut => {
+                let until = self.now + Duration::from_millis(self.dice.chaos.below(15_000));
+                let way = *self.dice.chaos.pick(&[Way::Both, Way::ToNodes, Way::FromNodes]);
+                self.net.wire().cut(Cut { client: None, way, until });
+            }
+            Chaos::Weather => {
+                let weather = draw_weather(&mut self.dice.chaos);
+                self.net.wire().set_weather(weather);
+            }
+        }
+    }
+
+    /// Faults as planned, and these; the next piece of chaos of this kind may end them.
+    fn begin_period(&mut self, change: impl FnOnce(&mut tests_disk::Faults)) {
+        let mut faults = self.plan.faults.clone();
+        // Every second time it is over.
+        if self.disk.faults() == &self.plan.faults {
+            change(&mut faults);
+        }
+        self.disk.set_faults(faults);
+    }
+
+    fn stall_core(&mut self) {
+        let stall = Duration::from_millis(self.dice.chaos.below(3000));
+        let until = self.now + stall;
+        let Some(process) = &mut self.process else { return };
+        let core = self.dice.chaos.below(process.core_count() as u64) as usize;
+        process.cores[core].stalled_until = until;
+        if process.cores[core].turn_at.take().is_some() {
+            self.wake_at(core, until);
+        }
+    }
+
+    fn harm(&mut self, zone: Zone) {
+        let kind = *self.dice.chaos.pick(&HARM);
+        let mut dice = Dice::nth(self.plan.seed, "harm", self.dice.chaos.roll());
+        self.disk.damage(kind, zone, &mut dice);
+        self.tell_injected();
+    }
+}
+
+pub(crate) fn draw_weather(dice: &mut Dice) -> Weather {
+    let span = |dice: &mut Dice, ms: u64| Duration::from_micros(dice.below(ms * 1000));
+    Weather {
+        lost_per_million: *dice.pick(&[0, 10_000, 50_000, 200_000]),
+        doubled_per_million: *dice.pick(&[0, 20_000]),
+        damaged_per_million: *dice.pick(&[0, 5_000]),
+        reordered_per_million: *dice.pick(&[0, 50_000]),
+        reorder_span: span(dice, 30),
+        congested_per_million: *dice.pick(&[0, 50_000]),
+        delay: span(dice, 60),
+        jitter: span(dice, 30),
+        datagram_bytes_max: *dice.pick(&[1200, 1500, 9000, usize::MAX]),
+    }
+}

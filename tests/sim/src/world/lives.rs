@@ -1,0 +1,172 @@
+//! The node's process: started on what the disk holds, killed at any moment, stopped in order.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine_api::{CoreId, NodeId};
+use engine_meta::identity::{Fresh, Identity, Wanted};
+use engine_shard::ShardConfig;
+use net_quic::ServerConfig;
+use tests_disk::Dice;
+
+use super::{Event, Process, World, node_address};
+use crate::fact::Fact;
+
+/// Until a process that could not start is started again.
+const START_AGAIN: Duration = Duration::from_millis(500);
+
+impl World {
+    pub(super) fn start(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        self.lives += 1;
+        self.counts.lives += 1;
+        self.has_failed_logs = false;
+        let identity = match self.begin_life() {
+            Ok(Some(identity)) => identity,
+            // Killed before it began.
+            Ok(None) => return self.start_in(START_AGAIN),
+            Err(why) => {
+                self.tell_injected();
+                self.tell(Fact::Refusing { life: self.lives, why });
+                return self.start_in(START_AGAIN);
+            }
+        };
+        self.tell_injected();
+        let cores = self.core_count();
+        self.disk.begin_life(cores);
+        let life = identity.incarnation;
+        self.tell(Fact::Began { life, cores });
+        let seed = Dice::nth(self.plan.seed, "life", u64::from(self.lives)).roll();
+        let shard = ShardConfig {
+            node: NodeId(0),
+            core: CoreId(0),
+            cores,
+            cluster_id: identity.cluster_id,
+            incarnation: life,
+            address: node_address().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed,
+            memory_bytes_max: self.plan.memory_bytes,
+            free_bytes_min: 1000,
+            opens_max: self.plan.opens,
+            metadata_snapshot_bytes: self.plan.metadata_snapshot_bytes,
+            topic_defaults: Vec::new(),
+        };
+        let quic = ServerConfig {
+            core: CoreId(0),
+            tls: crate::net::tls::server(),
+            secret: [7; 32],
+            idle_timeout: Duration::from_secs(10),
+            connections_max: 1000,
+            message_bytes_max: 4 << 20,
+            receive_window_bytes: 1 << 20,
+            send_buffer_bytes: 256 << 10,
+            seed: Some(seed),
+        };
+        let now = self.node_now(self.now);
+        self.process = Some(Process::new(self.now, now, &shard, &quic, self.plan.link_messages));
+        self.net.wire().set_up(node_address(), cores, true);
+        for core in 0..cores {
+            self.queue.push(self.now, Event::Tick { life, core });
+            self.queue.push(self.now, Event::FreeSpace { life, core });
+            self.wake(usize::from(core));
+        }
+    }
+
+    pub(super) fn start_in(&mut self, delay: Duration) {
+        self.queue.push(self.now + delay, Event::Start);
+    }
+
+    /// `None`: it was killed in between.
+    fn begin_life(&mut self) -> Result<Option<Identity>, String> {
+        let found = self.disk.identity().map_err(|error| error.to_string())?;
+        let has_logs = self.disk.logs().next().is_some();
+        let fresh = Fresh { cluster_id: 77, directory_id: 78, created_ms: self.node_wall().0 };
+        let wanted = Wanted { node_id: 0, cluster_id: None };
+        let identity = Identity::begin_life(found.as_deref(), has_logs, wanted, fresh);
+        let identity = identity.map_err(|error| error.to_string())?;
+        self.disk.begin_identity(Bytes::copy_from_slice(&identity.encode()));
+        if self.plan.on.contains("crash") && self.is_chaotic() && self.dice.node.one_in(20) {
+            self.disk.crash();
+            return Ok(None);
+        }
+        self.disk.end_identity().map_err(|error| error.to_string())?;
+        Ok(Some(identity))
+    }
+
+    /// Mostly as many as before.
+    fn core_count(&mut self) -> u8 {
+        let [least, most] = self.plan.cores;
+        let epoch = u64::from(self.lives) / 4;
+        Dice::nth(self.plan.seed, "cores", epoch).between(least, most + 1) as u8
+    }
+
+    pub(super) fn crash(&mut self, when: &str) {
+        let Some(process) = self.process.take() else { return };
+        self.counts.crashes += 1;
+        self.fuse = None;
+        self.net.wire().set_up(node_address(), 1, false);
+        let life = process.life;
+        drop(process);
+        self.trace.note(crate::trace::Detail::Story, || format!("life {life} is killed {when}"));
+        self.disk.crash();
+        self.tell_injected();
+        self.tell(Fact::Crashed { life });
+        self.lose_node(true);
+    }
+
+    /// Begins to stop in order.
+    pub(super) fn stop(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        process.is_stopping = true;
+        let cores = process.core_count();
+        for core in 0..cores {
+            self.process.as_mut().expect("just seen").cores[core].logic.stop();
+            self.wake(core);
+        }
+    }
+
+    pub(super) fn on_core_stopped(&mut self) {
+        let instant = self.instant();
+        let process = self.process.as_mut().expect("it lives");
+        process.stopped_count += 1;
+        if !process.is_stopped() {
+            return;
+        }
+        for core in 0..process.core_count() {
+            let process = self.process.as_mut().expect("it lives");
+            process.cores[core].logic.all_stopped(instant);
+            self.wake(core);
+        }
+    }
+
+    /// Every core has ended.
+    pub(super) fn on_ended(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        self.fuse = None;
+        self.net.wire().set_up(node_address(), 1, false);
+        if self.disk.under_way_count() > 0 {
+            self.fail("world", "the node ended with disk operations under way".to_owned());
+        }
+        self.tell(Fact::Stopped { life: process.life });
+        self.lose_node(false);
+    }
+
+    fn lose_node(&mut self, was_crash: bool) {
+        self.sent_to.clear();
+        self.cancelled.clear();
+        self.direct.set_moment(self.moment());
+        self.direct.on_node_lost(was_crash);
+        self.perform_wishes();
+        let delay = match self.dice.node.below(4) {
+            0 => Duration::ZERO,
+            1 => Duration::from_millis(self.dice.node.below(3000)),
+            _ => Duration::from_millis(self.dice.node.below(100)),
+        };
+        if self.comes_back() {
+            self.start_in(delay);
+        }
+    }
+}
