@@ -11,6 +11,7 @@ use engine_api::{Durability, PartitionId};
 use storage_frame::Offset;
 
 use super::batches::Batches;
+use super::deletes::Deletes;
 use super::lives::Lives;
 use super::tails::Tails;
 use super::topics::Topics;
@@ -25,13 +26,13 @@ pub(super) struct Durable {
     topics: Topics,
     tails: Tails,
     batches: Batches,
+    deletes: Deletes,
     partitions: BTreeMap<PartitionId, Partition>,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
     promised: BTreeMap<u64, Promised>,
-    delete_before: u64,
     /// By the life after: what was safe on the disk when the one before ended.
     safe_ends: BTreeMap<u32, u64>,
 }
@@ -54,6 +55,7 @@ impl Durable {
             topics: Topics::default(),
             tails: Tails::new(rules),
             batches: Batches::default(),
+            deletes: Deletes::default(),
             partitions: BTreeMap::new(),
         }
     }
@@ -69,14 +71,11 @@ impl Oracle for Durable {
         self.topics.hear(at);
         self.tails.hear(at);
         self.batches.hear(at);
+        self.deletes.hear(at);
         match &at.fact {
             Fact::Began { .. } => self.on_boundary(),
             Fact::Acked { batch, base_offset, durability, .. } if *durability > Durability::Accepted => {
                 self.on_acked(at.time, *batch, *base_offset, *durability);
-            }
-            Fact::DeleteAsked { partition, before } => {
-                let known = self.partitions.entry(*partition).or_default();
-                known.delete_before = known.delete_before.max(before.0);
             }
             Fact::Audit { partition, log_start, records, .. } => {
                 return self.on_audit(at.time, *partition, *log_start, records);
@@ -122,7 +121,7 @@ impl Durable {
                 continue;
             }
             let is_deleted =
-                *offset < log_start.0 && (*offset < partition.delete_before || self.topics.may_retire(id));
+                *offset < log_start.0 && (*offset < self.deletes.before(id) || self.topics.may_retire(id));
             if is_deleted || self.may_be_lost(id, partition, *offset, promised) {
                 continue;
             }
@@ -200,6 +199,13 @@ mod tests {
         too_many.fails_with("offset 1: ");
         let mut deleted = history();
         deleted.topic(plain()).sent(1, &[0, 1]).acked(1, 0).delete_asked(1).audit(1, &[1]).passes();
+        let mut refused = history();
+        refused.topic(plain()).sent(1, &[0, 1]).acked(1, 0).delete_asked(1).fact(Fact::DeleteRefused {
+            partition: crate::oracle::history::PARTITION,
+            before: Offset(1),
+            why: "shutting down".to_owned(),
+        });
+        refused.audit(1, &[1]).fails_with("offset 0: ");
         let mut retired = history();
         let promise = TopicPromise { retention_ms: Some(1), ..plain() };
         retired.topic(promise).sent(1, &[0, 1]).acked(1, 0).audit(1, &[1]).passes();

@@ -1,18 +1,25 @@
 //! What must hold, one file per property. An oracle hears every fact and says when its property is broken.
 //!
-//! Shared by them: `lives` (what may be lost when a process ends), `topics`, `batches`, `tails` (what a device may
-//! take with it beyond what is promised). `history` builds small histories for their tests.
+//! Shared by them: `lives` (what may be lost when a process ends), `topics`, `batches`, `deletes`, `tails` (what is on
+//! the disk and may not be lost), `ends` (what start and high watermark were at least at any time). `history` builds small histories for their tests.
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle listens to what its property is about")]
 
 mod batches;
+mod deletes;
 mod durable;
+mod ends;
 mod errors;
+mod healing;
 #[cfg(test)]
 mod history;
 mod idempotence;
+mod index;
 mod lives;
 mod offsets;
 mod prefix;
+mod promise;
+mod refusal;
+mod retention;
 mod tails;
 mod topics;
 mod values;
@@ -58,6 +65,11 @@ pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
         Box::new(durable::Durable::new(rules)),
         Box::new(idempotence::Idempotence::new(rules)),
         Box::new(prefix::Prefix::new(rules)),
+        Box::new(refusal::Refusal::default()),
+        Box::new(promise::Promise::default()),
+        Box::new(index::Index::new(rules)),
+        Box::new(retention::Retention::default()),
+        Box::new(healing::Healing::new(rules)),
         Box::new(errors::Errors::default()),
     ]
 }

@@ -2,78 +2,24 @@
 //! follows without holes and ends at the high watermark it is told. That, and the log's start, never fall, but at the
 //! end of a process: the high watermark where memory had promised, the start where no delete was answered.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine_api::{Durability, PartitionId};
+use engine_api::PartitionId;
 use storage_frame::Offset;
 
-use super::batches::Batches;
-use super::lives::Lives;
-use super::tails::Tails;
-use super::topics::Topics;
+use super::ends::Ends;
 use super::{Oracle, Rules, Violation};
 use crate::fact::{At, Fact, Seen};
 
 #[derive(Debug)]
 pub(super) struct Prefix {
     rules: Rules,
-    lives: Lives,
-    topics: Topics,
-    tails: Tails,
-    batches: Batches,
-    partitions: BTreeMap<PartitionId, Partition>,
-}
-
-#[derive(Debug, Default)]
-struct Partition {
-    high_watermark: Floor,
-    log_start: Floor,
-    /// What no end of a process takes back.
-    durable_high_watermark: u64,
-    durable_start: u64,
-    delete_before: u64,
-}
-
-/// What a number is at least, and was at any time.
-#[derive(Debug, Default)]
-struct Floor {
-    /// When it was told, and what; rising but where it was lowered.
-    steps: Vec<(Duration, u64)>,
-    lowered: Vec<(Duration, u64)>,
-}
-
-impl Floor {
-    fn now(&self) -> u64 {
-        self.steps.last().map_or(0, |(_, value)| *value)
-    }
-
-    fn raise(&mut self, at: Duration, value: u64) {
-        if value > self.now() {
-            self.steps.push((at, value));
-        }
-    }
-
-    fn lower(&mut self, at: Duration, value: u64) {
-        if value < self.now() {
-            self.steps.push((at, value));
-            self.lowered.push((at, value));
-        }
-    }
-
-    /// Of an answer heard now to what was asked then.
-    fn since(&self, asked_at: Duration) -> u64 {
-        let told = self.steps.partition_point(|(at, _)| *at < asked_at);
-        let then = told.checked_sub(1).map_or(0, |last| self.steps[last].1);
-        let lowered =
-            self.lowered.iter().rev().take_while(|(at, _)| *at >= asked_at).map(|(_, value)| *value);
-        lowered.fold(then, u64::min)
-    }
+    ends: Ends,
 }
 
 /// What an answer says of a partition.
 struct Told<'a> {
-    who: &'a str,
+    who: &'a dyn Fn() -> String,
     partition: PartitionId,
     asked_at: Duration,
     log_start: u64,
@@ -82,14 +28,7 @@ struct Told<'a> {
 
 impl Prefix {
     pub(super) fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            lives: Lives::default(),
-            topics: Topics::default(),
-            tails: Tails::new(rules),
-            batches: Batches::default(),
-            partitions: BTreeMap::new(),
-        }
+        Self { rules, ends: Ends::new(rules) }
     }
 }
 
@@ -99,125 +38,78 @@ impl Oracle for Prefix {
     }
 
     fn hear(&mut self, at: &At) -> Result<(), Violation> {
-        self.lives.hear(at);
-        self.topics.hear(at);
-        self.tails.hear(at);
-        self.batches.hear(at);
+        self.check(at)?;
+        self.ends.hear(at);
+        Ok(())
+    }
+}
+
+impl Prefix {
+    fn check(&self, at: &At) -> Result<(), Violation> {
         match &at.fact {
-            Fact::Began { .. } => self.on_boundary(at.time),
-            Fact::Acked { batch, base_offset, durability, .. } => {
-                let sent = self.batches.batch(*batch);
-                let (to, end) = (sent.to, base_offset.plus(sent.records.len() as u32).0);
-                let span = self.lives.since(sent.sent_at);
-                let partition = self.partitions.entry(to).or_default();
-                if *durability >= Durability::LeaderDisk {
-                    partition.durable_high_watermark = partition.durable_high_watermark.max(end);
-                }
-                let is_of_now = span.first == span.last && *durability == Durability::Memory;
-                if *durability >= Durability::LeaderDisk || is_of_now {
-                    partition.high_watermark.raise(at.time, end);
-                }
-            }
             Fact::Read { by, from, asked_at, asked, log_start, high_watermark, records } => {
-                let who = format!("client {}", by.0);
                 let told = Told {
-                    who: &who,
+                    who: &|| format!("client {}", by.0),
                     partition: *from,
                     asked_at: *asked_at,
                     log_start: log_start.0,
                     high_watermark: high_watermark.0,
                 };
                 self.check_records(at.time, &told, *asked, records)?;
-                self.check_told(at.time, &told)?;
+                self.check_told(at.time, &told)
             }
             Fact::Found { partition, asked_at, log_start, high_watermark, .. } => {
                 let told = Told {
-                    who: "a client that looked for an offset",
+                    who: &|| "a client that looked for an offset".to_owned(),
                     partition: *partition,
                     asked_at: *asked_at,
                     log_start: log_start.0,
                     high_watermark: high_watermark.0,
                 };
-                self.check_told(at.time, &told)?;
+                self.check_told(at.time, &told)
             }
             Fact::Audit { partition, log_start, high_watermark, .. } => {
                 let told = Told {
-                    who: "the audit",
+                    who: &|| "the audit".to_owned(),
                     partition: *partition,
                     asked_at: at.time,
                     log_start: log_start.0,
                     high_watermark: high_watermark.0,
                 };
-                self.check_told(at.time, &told)?;
+                self.check_told(at.time, &told)
             }
             Fact::ReadRefused { by, from, asked_at, asked, error: "OffsetOutOfRange", why } => {
-                self.check_out_of_range(at.time, *from, *asked_at, *asked).map_err(|what| {
+                self.check_out_of_range(*from, *asked_at, *asked).map_err(|what| {
                     Violation(format!(
                         "client {} asked {} for offset {asked} at {asked_at:?} and was told at {:?} that it is \
                          out of range ({why}), but {what}",
                         by.0,
-                        self.topics.label(*from),
+                        self.ends.topics.label(*from),
                         at.time,
                     ))
-                })?;
+                })
             }
-            Fact::DeleteAsked { partition, before } => {
-                let partition = self.partitions.entry(*partition).or_default();
-                partition.delete_before = partition.delete_before.max(before.0);
-            }
-            Fact::Deleted { partition, before } => {
-                let partition = self.partitions.entry(*partition).or_default();
-                partition.durable_start = partition.durable_start.max(before.0);
-                partition.log_start.raise(at.time, before.0);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-impl Prefix {
-    fn on_boundary(&mut self, now: Duration) {
-        let life = self.lives.now();
-        for (id, partition) in &mut self.partitions {
-            let log = self.topics.log(*id);
-            if !self.lives.may_lose(life, log) {
-                continue;
-            }
-            if self.topics.may_cache(*id) {
-                let safe_end = log.map_or(0, |log| self.tails.safe_end(log));
-                partition.high_watermark.lower(now, partition.durable_high_watermark.max(safe_end));
-            }
-            partition.log_start.lower(now, partition.durable_start);
+            _ => Ok(()),
         }
     }
 
-    fn check_told(&mut self, now: Duration, told: &Told<'_>) -> Result<(), Violation> {
+    fn check_told(&self, now: Duration, told: &Told<'_>) -> Result<(), Violation> {
         if told.log_start > told.high_watermark {
             return Err(self.violation(now, told, "the start is above the high watermark"));
         }
-        let partition = self.partitions.entry(told.partition).or_default();
         // Damage takes a partition's end with it, and a lost checkpoint its start.
-        if !self.rules.beyond_promise {
-            let high_watermark = partition.high_watermark.since(told.asked_at);
-            if told.high_watermark < high_watermark {
-                let what = format!("the high watermark had been {high_watermark} when it was asked");
-                return Err(self.violation(now, told, &what));
-            }
-            let log_start = partition.log_start.since(told.asked_at);
-            if told.log_start < log_start {
-                let what = format!("the start had been {log_start} when it was asked");
-                return Err(self.violation(now, told, &what));
-            }
+        if self.rules.beyond_promise {
+            return Ok(());
         }
-        let span = self.lives.since(told.asked_at);
-        let partition = self.partitions.entry(told.partition).or_default();
-        if span.first == span.last {
-            partition.high_watermark.raise(now, told.high_watermark);
-            partition.log_start.raise(now, told.log_start);
+        let high_watermark = self.ends.high_watermark(told.partition, told.asked_at);
+        if told.high_watermark < high_watermark {
+            let what = format!("the high watermark had been {high_watermark} when it was asked");
+            return Err(self.violation(now, told, &what));
         }
-        if !self.topics.may_cache(told.partition) {
-            partition.high_watermark.raise(now, told.high_watermark);
+        let log_start = self.ends.log_start(told.partition, told.asked_at);
+        if told.log_start < log_start {
+            let what = format!("the start had been {log_start} when it was asked");
+            return Err(self.violation(now, told, &what));
         }
         Ok(())
     }
@@ -247,20 +139,13 @@ impl Prefix {
     }
 
     /// Never told of what is there: its reader would jump over it.
-    fn check_out_of_range(
-        &self,
-        _now: Duration,
-        id: PartitionId,
-        asked_at: Duration,
-        asked: Offset,
-    ) -> Result<(), String> {
-        let Some(partition) = self.partitions.get(&id) else { return Ok(()) };
-        let high_watermark = partition.high_watermark.since(asked_at);
-        let may_be_gone = asked.0 < partition.delete_before || self.topics.may_retire(id);
+    fn check_out_of_range(&self, id: PartitionId, asked_at: Duration, asked: Offset) -> Result<(), String> {
+        let high_watermark = self.ends.high_watermark(id, asked_at);
+        let delete_before = self.ends.deletes.before(id);
+        let may_be_gone = asked.0 < delete_before || self.ends.topics.may_retire(id);
         if asked.0 > high_watermark || may_be_gone || self.rules.beyond_promise {
             return Ok(());
         }
-        let delete_before = partition.delete_before;
         Err(format!(
             "the high watermark had been {high_watermark} and nobody deleted more than what is below {delete_before}"
         ))
@@ -269,8 +154,8 @@ impl Prefix {
     fn violation(&self, now: Duration, told: &Told<'_>, what: &str) -> Violation {
         Violation(format!(
             "{} asked {} at {:?} and was told at {now:?}: start {}, high watermark {}; {what}",
-            told.who,
-            self.topics.label(told.partition),
+            (told.who)(),
+            self.ends.topics.label(told.partition),
             told.asked_at,
             told.log_start,
             told.high_watermark,
