@@ -6,8 +6,9 @@
 //! - [`cpus`]: which processors there are and which to take.
 //! - [`stats`]: what a node tells about itself.
 //!
-//! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what
-//! has gathered in and out, `mesh` carries messages between cores, `signal` wakes threads and executors.
+//! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what has gathered in and
+//! out, `mesh` carries messages between cores, `signal` wakes threads and executors; `tests/interleavings.rs` runs
+//! these two under loom.
 //!
 //! Does not know: settings files, certificates, what a request means, what the bytes on disk mean.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod core;
 mod executor;
 mod mesh;
 mod signal;
+mod sync;
 mod turn;
 
 pub use config::{EventSink, NodeConfig};

@@ -2,13 +2,26 @@
 //! core. The order of messages, their bounds and what happens at them are `engine/turn`'s.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use engine_api::CoreId;
-use engine_turn::{LINK_MESSAGES_MAX, Link, Message};
+use engine_turn::{Link, Message};
 
 use crate::signal::{Doorbell, lock};
-use crate::stats::MeshStats;
+use crate::sync::Mutex;
+
+/// Messages between this core and the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MeshStats {
+    pub sent: u64,
+    pub received: u64,
+    /// Batches sent: one per turn and destination.
+    pub batches: u64,
+    /// Now: messages sent to this core and not yet taken.
+    pub inbox: u64,
+    /// Now: messages of this core that found the other side's inbox full.
+    pub backlog: u64,
+}
 
 /// What all cores of a node share.
 pub(crate) struct Mesh {
@@ -18,8 +31,8 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    pub(crate) fn new(cores: usize) -> Self {
-        let link = || Mutex::new(Link::new(LINK_MESSAGES_MAX));
+    pub(crate) fn new(cores: usize, link_messages_max: usize) -> Self {
+        let link = || Mutex::new(Link::new(link_messages_max));
         Self {
             links: (0..cores).map(|_| (0..cores).map(|_| link()).collect()).collect(),
             doorbells: (0..cores).map(|_| Arc::default()).collect(),
@@ -96,6 +109,7 @@ mod tests {
     use std::future::poll_fn;
 
     use engine_api::ReplySlot;
+    use engine_turn::LINK_MESSAGES_MAX;
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
@@ -104,7 +118,7 @@ mod tests {
     const ONE: CoreId = CoreId(1);
 
     fn pair() -> (Arc<Mesh>, MeshEnd, MeshEnd) {
-        let mesh = Arc::new(Mesh::new(2));
+        let mesh = Arc::new(Mesh::new(2, LINK_MESSAGES_MAX));
         (Arc::clone(&mesh), MeshEnd::new(Arc::clone(&mesh), ZERO), MeshEnd::new(mesh, ONE))
     }
 
@@ -147,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_core_has_all_others() {
-        let mesh = Arc::new(Mesh::new(3));
+        let mesh = Arc::new(Mesh::new(3, LINK_MESSAGES_MAX));
         let others = |me| MeshEnd::new(Arc::clone(&mesh), CoreId(me)).others().collect::<Vec<_>>();
         assert_eq!(others(1), [ZERO, CoreId(2)]);
         assert_eq!(others(2), [ZERO, ONE]);

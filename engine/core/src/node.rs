@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine_api::CoreId;
+use engine_turn::LINK_MESSAGES_MAX;
 
 use crate::config::NodeConfig;
 use crate::cpus::{CpuError, check_cpus};
@@ -243,7 +244,7 @@ impl Shared {
     fn new(cores: usize) -> Self {
         Self {
             begun: Instant::now(),
-            mesh: Arc::new(Mesh::new(cores)),
+            mesh: Arc::new(Mesh::new(cores, LINK_MESSAGES_MAX)),
             controls: (0..cores).map(|_| Mutex::new(Some(VecDeque::new()))).collect(),
             progress: Mutex::new(vec![Progress::Opening; cores]),
             ready: Arc::default(),

@@ -9,6 +9,8 @@ use net_quic::ServerStats;
 use net_sockets::UdpStats;
 use storage_disk::DiskStats;
 
+pub use crate::mesh::MeshStats;
+
 #[derive(Debug, Clone, Default)]
 pub struct NodeStats {
     /// In core order; a core that has ended is missing.
@@ -41,17 +43,4 @@ pub struct ExecutorStats {
     pub turn_longest: Duration,
     /// Now: disk operations under way or waiting for a place.
     pub disk_waiting: u64,
-}
-
-/// Messages between this core and the others.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MeshStats {
-    pub sent: u64,
-    pub received: u64,
-    /// Batches sent: one per turn and destination.
-    pub batches: u64,
-    /// Now: messages sent to this core and not yet taken.
-    pub inbox: u64,
-    /// Now: messages of this core that found the other side's inbox full.
-    pub backlog: u64,
 }
