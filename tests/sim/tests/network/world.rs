@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use engine_api::{CoreId, Request, Response};
+use engine_api::{CoreId, FetchError, ProduceError, Request, Response, TopicError};
 use net_quic::{Ask, Server, ServerConfig};
 use quinn_proto::EcnCodepoint;
 use tests_sim::dice::Dice;
@@ -30,6 +30,7 @@ pub(crate) struct Node {
     life: u64,
     seed: u64,
     dice: Dice,
+    refuses: bool,
     /// By time, then in the order of asking.
     answers: BTreeMap<(Duration, u64), (usize, u64, Response)>,
     waiting: Vec<(usize, u64, Request)>,
@@ -49,6 +50,7 @@ impl Node {
             life: 0,
             seed,
             dice: Dice::new(seed, "node"),
+            refuses: !seed.is_multiple_of(3),
             answers: BTreeMap::new(),
             waiting: Vec::new(),
             script: BTreeMap::new(),
@@ -120,6 +122,7 @@ impl Node {
             Happening::Cut(cut) => self.net.wire().cut(cut),
             Happening::Heal => {
                 self.net.wire().heal();
+                self.refuses = false;
                 if self.cores.is_empty() {
                     self.start();
                 }
@@ -162,6 +165,9 @@ impl Node {
     }
 
     fn ask(&mut self, at: Duration, core: usize, key: u64, request: Request) {
+        if let Some(refused) = self.refusal(&request) {
+            return self.answer(at, core, key, refused);
+        }
         let changes = matches!(request, Request::Produce(_));
         match self.broker.answer(&request) {
             Some(response) => self.answer(at, core, key, response),
@@ -174,6 +180,41 @@ impl Node {
                     None => self.waiting.push((core, key, request)),
                 }
             }
+        }
+    }
+
+    /// Now and then a request is refused for the moment; what is told to be unknown may have been done.
+    fn refusal(&mut self, request: &Request) -> Option<Response> {
+        if !self.refuses || !self.dice.chance(20_000) {
+            return None;
+        }
+        match request {
+            Request::Produce(_) => {
+                let errors = [
+                    ProduceError::NotLeader,
+                    ProduceError::Overloaded,
+                    ProduceError::NoSpace,
+                    ProduceError::ShuttingDown,
+                    ProduceError::StorageFailed { why: "scripted".to_owned() },
+                ];
+                let error = self.dice.pick(&errors).clone();
+                let is_unknown =
+                    matches!(error, ProduceError::ShuttingDown | ProduceError::StorageFailed { .. });
+                if is_unknown && self.dice.chance(500_000) {
+                    self.broker.answer(request);
+                }
+                Some(Response::Produce(Err(error)))
+            }
+            Request::Fetch(_) => {
+                let errors = [FetchError::NotLeader, FetchError::Overloaded, FetchError::ShuttingDown];
+                Some(Response::Fetch(Err(self.dice.pick(&errors).clone())))
+            }
+            Request::FindOffset(_) => Some(Response::FindOffset(Err(FetchError::NotLeader))),
+            Request::DescribeTopics(_) => Some(Response::DescribeTopics(Err(TopicError::NotReady))),
+            Request::CreateTopic(_) => Some(Response::CreateTopic(Err(TopicError::ShuttingDown))),
+            Request::AlterTopic(_) => Some(Response::AlterTopic(Err(TopicError::NotReady))),
+            Request::DeleteTopic(_) => Some(Response::DeleteTopic(Err(TopicError::NotReady))),
+            Request::DeleteRecords(_) | Request::DescribeCluster | Request::InitProducer => None,
         }
     }
 
