@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tests_disk::{Dice, FaultKind, Faults, Rate, Zone};
 
-use crate::direct::{Manners, TopicDraw};
+use crate::direct::{Manners, SHARED, TopicDraw};
 use crate::scenario::{Chaos, DiskTrouble, Scenario, Span, Work};
+use crate::sdk::SdkPlan;
 
 /// What a run is told apart by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,19 +59,14 @@ pub struct Plan {
     pub chaos: Vec<(Chaos, u64)>,
     pub chaos_gap: [Duration; 2],
     pub faults: Faults,
-    pub sdk: SdkPlan,
+    /// Clients on the SDK, and the network's weather.
+    pub sdk: Option<SdkPlan>,
     /// Everything that could be switched off and is on.
     pub on: BTreeSet<&'static str>,
 }
 
-#[derive(Debug, Clone, Default)]
-pub struct SdkPlan {
-    pub clients: u64,
-    pub records: u64,
-    pub lost_per_million: u32,
-    pub delay: Duration,
-}
-
+/// Behind the direct clients' numbers.
+const SDK_CLIENTS_FROM: u32 = 1000;
 /// Features that a seed switches off, one in so many.
 const SWARM_OFF: u64 = 4;
 
@@ -131,12 +127,22 @@ impl Plan {
             chaos,
             chaos_gap: ms(scenario.chaos_gap_ms),
             faults,
-            sdk: SdkPlan {
-                clients: if has_sdk { draw("sdk clients", scenario.sdk.clients) } else { 0 },
-                records: draw("sdk records", scenario.sdk.records),
-                lost_per_million: draw("sdk loss", scenario.sdk.lost_per_million) as u32,
-                delay: Duration::from_micros(draw("sdk delay", scenario.sdk.delay_us)),
-            },
+            sdk: scenario.sdk.as_ref().filter(|_| has_sdk).map(|sdk| SdkPlan {
+                servers: vec![crate::world::node_address().to_string()],
+                topics: (0..draw("sdk topics", sdk.topics)).map(|nth| format!("{SHARED}{nth}")).collect(),
+                producers: draw("sdk producers", sdk.producers) as u32,
+                readers: draw("sdk readers", sdk.readers) as u32,
+                admins: draw("sdk admins", sdk.admins) as u32,
+                first_client: SDK_CLIENTS_FROM,
+                until: Duration::from_millis(draw("sdk until", sdk.until_ms)),
+                records_max: draw("sdk records", sdk.records) as u32,
+                value_bytes_max: draw("sdk value bytes", sdk.value_bytes) as u32,
+                lives_max: draw("sdk lives", sdk.lives) as u32,
+                deletes_records: is_on("sdk_deletes", true),
+                changes_topics: is_on("sdk_topics", true),
+                dies: is_on("sdk_dies", true),
+                moves: is_on("sdk_moves", true),
+            }),
             on,
         }
     }
@@ -152,6 +158,7 @@ fn manners(scenario: &Scenario, draw: impl Fn(&str, Span) -> u64) -> Manners {
             retention_percent: topics.retention_percent,
             segment_bytes: topics.segment_bytes.clone(),
             segment_ms: topics.segment_ms.clone(),
+            message_bytes: topics.message_bytes,
         },
         topics_max: topics.count[1] as usize + 2,
         lanes_max: draw("lanes", clients.lanes) as usize,

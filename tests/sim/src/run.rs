@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::net::{Net, Wire, drive, runtime};
 use crate::plan::{Plan, Run};
 use crate::scenario::Scenario;
+use crate::sdk;
 use crate::trace::{Detail, Digest, Trace};
 use crate::world::{Counts, Failure, World};
 
@@ -36,6 +38,15 @@ pub fn catch_panics() {
     }));
 }
 
+/// Tells that the clients are done, however they came to it.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Does a run. A panic anywhere in it is its failure.
 #[must_use]
 pub fn run(run: &Run, scenario: &Scenario, detail: Detail, is_hashed: bool) -> Outcome {
@@ -48,7 +59,20 @@ pub fn run(run: &Run, scenario: &Scenario, detail: Detail, is_hashed: bool) -> O
             let net = Net::new(Wire::new(seed));
             let mut world = World::new(plan, net.clone(), Trace::new(detail, is_hashed));
             let done = world.done();
+            let sdk = world.sdk().map(|(plan, journal, over)| {
+                let net = net.clone();
+                tokio::spawn(async move {
+                    let _over = Over(over);
+                    sdk::run(&net, &plan, seed, &journal).await;
+                })
+            });
             drive(&net, &mut world, done.notified()).await;
+            if let Some(sdk) = sdk.filter(tokio::task::JoinHandle::is_finished)
+                && let Err(error) = sdk.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
             (world.outcome().err(), world.now(), world.counts(), world.trace().digest())
         })
     }));

@@ -42,7 +42,7 @@ pub struct Scenario {
     pub disk: BTreeMap<DiskTrouble, u64>,
     /// Clients on the real SDK, over the simulated network.
     #[serde(default)]
-    pub sdk: SdkSpans,
+    pub sdk: Option<SdkSpans>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -71,6 +71,9 @@ pub struct TopicSpans {
     pub segment_bytes: Vec<u64>,
     #[serde(default)]
     pub segment_ms: Vec<u64>,
+    /// `max.message.bytes`; none: its default.
+    #[serde(default)]
+    pub message_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -83,18 +86,19 @@ pub struct ClientSpans {
     pub in_flight: Span,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SdkSpans {
-    #[serde(default)]
-    pub clients: Span,
-    /// Records of one producer.
-    #[serde(default)]
+    pub topics: Span,
+    pub producers: Span,
+    pub readers: Span,
+    pub admins: Span,
+    /// They begin nothing after this.
+    pub until_ms: Span,
+    /// Of one life of a producer.
     pub records: Span,
-    #[serde(default)]
-    pub lost_per_million: Span,
-    #[serde(default)]
-    pub delay_us: Span,
+    pub value_bytes: Span,
+    pub lives: Span,
 }
 
 macro_rules! named {
@@ -193,7 +197,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("retention", include_str!("../scenarios/retention.toml")),
     ("caching", include_str!("../scenarios/caching.toml")),
     ("pressure", include_str!("../scenarios/pressure.toml")),
+    ("bulk", include_str!("../scenarios/bulk.toml")),
     ("errors", include_str!("../scenarios/errors.toml")),
+    ("clients", include_str!("../scenarios/clients.toml")),
     ("beyond", include_str!("../scenarios/beyond.toml")),
 ];
 

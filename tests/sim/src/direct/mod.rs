@@ -31,7 +31,7 @@ use audit::Audit;
 use lanes::{LaneId, Lanes};
 use readers::Readers;
 
-pub use topics::TopicDraw;
+pub use topics::{SHARED, TopicDraw};
 
 /// What a request was for.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ enum Known {
     Alive(TopicFacts),
     /// Asked to be deleted: may be there or not.
     Going(TopicFacts),
+    /// Whether it was ever made nobody knows; it is being deleted.
+    Condemned,
     Gone,
 }
 
@@ -257,7 +259,7 @@ impl Direct {
     fn alive(&self) -> impl Iterator<Item = &TopicFacts> {
         self.topics.values().filter_map(|known| match known {
             Known::Alive(facts) => Some(facts),
-            Known::Perhaps | Known::Going(_) | Known::Gone => None,
+            Known::Perhaps | Known::Going(_) | Known::Condemned | Known::Gone => None,
         })
     }
 }

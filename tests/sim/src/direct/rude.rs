@@ -99,8 +99,7 @@ impl Direct {
             0 => value.bytes = 1_100_000,
             1 => to.index = 1_000_000,
             2 => to.topic = TopicId(to.topic.0 ^ 1),
-            // May be taken: a producer nobody knows may start anywhere.
-            _ => producer = Some(Producer { id: u64::MAX - self.dice.below(3), epoch: 3, base_sequence: 77 }),
+            _ => producer = Some(self.rude_producer()),
         }
         let records = vec![(value, wall)];
         let frame = seal(&records, producer);
@@ -108,6 +107,18 @@ impl Direct {
         self.wishes.facts.push(Fact::Sent { batch, to, records, idempotent: false });
         let produce = Produce { partition: to, acks: Acks::All, frame };
         self.ask(Asked::RudeProduce { batch }, Request::Produce(produce));
+    }
+
+    /// One that has no order in what it sends. May be taken: a producer nobody knows may start anywhere, and one of a
+    /// newer epoch fences the older. No sequence is sent twice, or it would be a duplicate of other records.
+    fn rude_producer(&mut self) -> Producer {
+        let id = u64::MAX - self.dice.below(3);
+        let epoch = (self.next_lane % 60_000) as u16;
+        match self.dice.below(3) {
+            0 => Producer { id, epoch, base_sequence: 0 },
+            1 => Producer { id, epoch, base_sequence: self.next_lane },
+            _ => Producer { id, epoch: epoch / 2, base_sequence: 1_000_000 + self.next_lane },
+        }
     }
 
     pub(super) fn on_rude(&mut self, batch: BatchId, answer: Result<Produced, ProduceError>) {

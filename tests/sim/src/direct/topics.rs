@@ -17,9 +17,18 @@ pub struct TopicDraw {
     /// Small segments roll often.
     pub segment_bytes: Vec<u64>,
     pub segment_ms: Vec<u64>,
+    pub message_bytes: Option<u64>,
 }
 
+/// Names of the topics of the clients on the SDK begin so.
+pub const SHARED: &str = "shared";
+
 impl Direct {
+    /// One for the clients on the SDK, which nobody deletes.
+    pub fn create_shared_topic(&mut self, name: &str) {
+        self.create_named(name.to_owned());
+    }
+
     pub fn create_topic(&mut self) {
         let busy = self.topics.values().filter(|known| **known != Known::Gone).count();
         if busy >= self.manners.topics_max {
@@ -33,6 +42,10 @@ impl Direct {
                 format!("t{}", self.next_topic)
             }
         };
+        self.create_named(name);
+    }
+
+    fn create_named(&mut self, name: String) {
         let partitions = Some(1 + self.dice.below(u64::from(self.manners.topics.partitions_max)) as u32);
         let configs = self.draw_configs();
         self.topics.insert(name.clone(), Known::Perhaps);
@@ -46,6 +59,9 @@ impl Direct {
         let mut configs = vec![("segment.bytes", dice.pick(&draw.segment_bytes).to_string())];
         if !draw.segment_ms.is_empty() {
             configs.push(("segment.ms", dice.pick(&draw.segment_ms).to_string()));
+        }
+        if let Some(bytes) = draw.message_bytes {
+            configs.push(("max.message.bytes", bytes.to_string()));
         }
         if dice.below(100) < draw.write_caching_percent {
             configs.push(("write.caching", "true".to_owned()));
@@ -66,7 +82,8 @@ impl Direct {
 
     pub(super) fn on_created(&mut self, name: &str, answer: Result<TopicDescription, TopicError>) {
         match answer {
-            Ok(topic) => self.learn(&topic),
+            Ok(topic) if self.topics.get(name) == Some(&Known::Perhaps) => self.learn(&topic),
+            Ok(_) => {}
             // Asked before, and the answer was lost: what it is like is found out by describing.
             Err(TopicError::Exists { .. }) => {}
             Err(TopicError::StorageFailed { .. } | TopicError::ShuttingDown) => {}
@@ -107,11 +124,14 @@ impl Direct {
         let doubtful: Vec<String> = self
             .topics
             .iter()
-            .filter(|(_, known)| matches!(known, Known::Perhaps | Known::Going(_)))
+            .filter(|(_, known)| matches!(known, Known::Perhaps | Known::Going(_) | Known::Condemned))
             .map(|(name, _)| name.clone())
             .collect();
         for name in doubtful {
             // To be rid of it is to know.
+            if self.topics.get(&name) == Some(&Known::Perhaps) {
+                self.topics.insert(name.clone(), Known::Condemned);
+            }
             self.ask(Asked::Delete { name: name.clone() }, Request::DeleteTopic(DeleteTopic { name }));
         }
     }
@@ -133,7 +153,8 @@ impl Direct {
     }
 
     fn any_alive(&mut self) -> Option<TopicFacts> {
-        let alive: Vec<TopicFacts> = self.alive().cloned().collect();
+        let own = self.alive().filter(|topic| !topic.name.starts_with(SHARED));
+        let alive: Vec<TopicFacts> = own.cloned().collect();
         (!alive.is_empty()).then(|| self.dice.pick(&alive).clone())
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tests_disk::{Dice, Zone};
+use storage_frame::LogId;
+use storage_log::FileName;
+use tests_disk::{Dice, FaultKind, Zone};
 
 use super::{Event, World};
 use crate::net::{Cut, Way, Weather};
@@ -100,8 +102,31 @@ impl World {
     fn harm(&mut self, zone: Zone) {
         let kind = *self.dice.chaos.pick(&HARM);
         let mut dice = Dice::nth(self.plan.seed, "harm", self.dice.chaos.roll());
-        self.disk.damage(kind, zone, &mut dice);
+        if zone == Zone::Checkpoint && !self.plan.beyond_promise {
+            self.harm_checkpoint(kind, &mut dice);
+        } else {
+            self.disk.damage(kind, zone, &mut dice);
+        }
         self.tell_injected();
+    }
+
+    /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends; and
+    /// one that cannot be read may be whole, so its log waits for somebody to mend the disk.
+    fn harm_checkpoint(&mut self, kind: FaultKind, dice: &mut Dice) {
+        let logs: Vec<LogId> = self.disk.logs().filter(|log| self.has_begun_segment(*log)).collect();
+        if kind != FaultKind::LatentError && !logs.is_empty() {
+            let log = *dice.pick(&logs);
+            self.disk.damage_log(log, kind, Zone::Checkpoint, dice);
+        }
+    }
+
+    fn has_begun_segment(&self, log: LogId) -> bool {
+        self.disk.files(log).any(|(name, bytes)| {
+            // One made ahead may hold the header of a former life.
+            let is_named =
+                |id: u32| bytes[16..24] == log.0.to_le_bytes() && bytes[24..28] == id.to_le_bytes();
+            matches!(name, FileName::Segment(id) if bytes.starts_with(b"MSSEGMNT") && is_named(id.0))
+        })
     }
 }
 

@@ -3,9 +3,10 @@
 //! - `queue`: what happens next. `process`: one life of the node.
 //! - `turns`: cores taking turns, and what they want done. `lives`: starting, crashing, stopping.
 //! - `chaos`: what is done to the node. `phases`: from the first topic to the audit.
-//! - `telling`: facts, their oracles, the trace.
+//! - `hearsay`: what clients on the SDK note, told as facts. `telling`: facts, their oracles, the trace.
 
 mod chaos;
+mod hearsay;
 mod lives;
 mod phases;
 mod process;
@@ -16,6 +17,7 @@ mod turns;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use storage_frame::{LogId, Now, Salt, TimestampMs};
@@ -27,7 +29,9 @@ use crate::direct::{Direct, Moment};
 use crate::net::Net;
 use crate::oracle::{self, Oracle, Rules, Violation};
 use crate::plan::Plan;
+use crate::sdk::{Journal, SdkPlan};
 use crate::trace::{Detail, Trace};
+use hearsay::Hearsay;
 use phases::Phase;
 use process::Process;
 use queue::{Event, Queue};
@@ -74,6 +78,9 @@ pub struct World {
     /// The core each request of this life went to, and which of them were cancelled.
     sent_to: BTreeMap<u64, usize>,
     cancelled: BTreeSet<u64>,
+    hearsay: Hearsay,
+    /// Clients on the SDK have come to their end.
+    sdk_over: Arc<AtomicBool>,
     oracles: Vec<Box<dyn Oracle>>,
     phase: Phase,
     actions_left: u64,
@@ -124,6 +131,8 @@ impl World {
             direct: Direct::new(seed, plan.manners.clone()),
             sent_to: BTreeMap::new(),
             cancelled: BTreeSet::new(),
+            hearsay: Hearsay::new(Journal::new(&net)),
+            sdk_over: Arc::new(AtomicBool::new(plan.sdk.is_none())),
             oracles: oracle::all(rules),
             phase: Phase::Beginning,
             actions_left: plan.actions,
@@ -151,6 +160,13 @@ impl World {
     #[must_use]
     pub fn done(&self) -> Arc<Notify> {
         Arc::clone(&self.done)
+    }
+
+    /// What clients on the SDK are to do, where they put their notes, and what is to be set when they are done.
+    #[must_use]
+    pub fn sdk(&self) -> Option<(SdkPlan, Journal, Arc<AtomicBool>)> {
+        let plan = self.plan.sdk.clone()?;
+        Some((plan, self.hearsay.journal(), Arc::clone(&self.sdk_over)))
     }
 
     #[must_use]
@@ -272,6 +288,7 @@ impl crate::net::World for World {
             let Some(at) = [event_at, packet_at].into_iter().flatten().min().filter(|at| *at <= now) else {
                 break;
             };
+            self.hear_sdk(Some(at));
             self.now = self.now.max(at);
             self.trace.set_now(self.now);
             if packet_at.is_some_and(|packet| packet <= at) {
@@ -284,6 +301,9 @@ impl crate::net::World for World {
             if let Some((_, event)) = self.queue.pop() {
                 self.on_event(event);
             }
+        }
+        if !self.is_over() {
+            self.hear_sdk(None);
         }
     }
 }

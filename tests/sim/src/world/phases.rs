@@ -85,6 +85,9 @@ impl World {
             for _ in 0..self.plan.topics {
                 self.direct.create_topic();
             }
+            for name in self.plan.sdk.iter().flat_map(|sdk| sdk.topics.clone()) {
+                self.direct.create_shared_topic(&name);
+            }
             self.enter(Phase::Chaos);
             self.schedule_chaos();
         }
@@ -93,7 +96,7 @@ impl World {
 
     /// The clients on the SDK have come to their end.
     fn is_sdk_over(&self) -> bool {
-        true
+        self.sdk_over.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn act(&mut self) -> Duration {
@@ -177,7 +180,10 @@ impl World {
 
     fn heal(&mut self, until: Duration) -> Duration {
         if self.is_ready() {
-            self.enter(Phase::Draining { until: self.now + DRAINED_WITHIN, probed: false });
+            let sdk_end =
+                self.plan.sdk.as_ref().map_or(Duration::ZERO, |sdk| sdk.until + crate::sdk::ENDING_MAX);
+            let until = self.now.max(sdk_end) + DRAINED_WITHIN;
+            self.enter(Phase::Draining { until, probed: false });
         } else if self.now > until {
             self.give_up(format!("the node was not ready {HEALED_WITHIN:?} after the last fault"));
         }
@@ -200,7 +206,7 @@ impl World {
             self.enter(Phase::Draining { until, probed: true });
         } else if self.now > until {
             self.give_up(format!("{DRAINED_WITHIN:?} without faults: {}", self.direct.undrained()));
-        } else if is_drained {
+        } else if self.direct.is_drained() {
             self.direct.resolve();
         }
         LOOK

@@ -22,6 +22,9 @@ impl World {
             _ => Detail::Facts,
         };
         self.trace.note(detail, || format!("{fact:?}"));
+        if let Fact::Topic(topic) = &fact {
+            self.hearsay.learn(topic);
+        }
         let at = At { time: self.now, wall: self.node_wall(), fact };
         let mut oracles = std::mem::take(&mut self.oracles);
         for oracle in &mut oracles {

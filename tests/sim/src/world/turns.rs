@@ -238,6 +238,12 @@ impl World {
         match what {
             DiskOp::RetireSegment { segment } => self.tell(Fact::Retiring { log, segment: *segment }),
             DiskOp::RemoveLog => self.tell(Fact::LogRemoving { log }),
+            // Not when it is answered: a crash may come before, and leave it.
+            DiskOp::Write { segment, position: 0, parts } => {
+                if let Ok(walk) = SegmentWalk::open(Bytes::from(parts.concat())) {
+                    self.salts.insert((log, *segment), Salt(walk.info().generation));
+                }
+            }
             DiskOp::List
             | DiskOp::ReadFile { .. }
             | DiskOp::ReplaceFile { .. }
@@ -272,21 +278,18 @@ impl World {
     }
 
     fn tell_written(&mut self, log: LogId, segment: SegmentId, position: u64, bytes: Vec<u8>) {
-        let mut at = 0;
-        if position == 0 {
-            if let Ok(walk) = SegmentWalk::open(Bytes::copy_from_slice(&bytes)) {
-                self.salts.insert((log, segment), Salt(walk.info().generation));
-            }
-            at = BLOCK_BYTES;
-        }
+        let mut at = if position == 0 { BLOCK_BYTES } else { 0 };
         let Some(salt) = self.salts.get(&(log, segment)) else { return };
         let mut frames = Vec::new();
         while at < bytes.len() {
-            // Before the first new frame stands what the tail block held of older ones.
             let Ok(header) = FrameHeader::decode(&bytes[at..], *salt) else {
                 at += storage_frame::FRAME_ALIGN;
                 continue;
             };
+            // Before the first new frame stands what the tail block held of older ones.
+            if header.starts_write {
+                frames.clear();
+            }
             frames.push(FrameFact {
                 base_offset: header.base_offset,
                 end_offset: header.end_offset(),
