@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_api::{Durability, PartitionId};
+use tests_disk::Zone;
 
 use super::Rules;
 use super::batches::Batches;
@@ -30,6 +31,8 @@ struct Partition {
     log_start: Floor,
     /// What no end of a process takes back.
     durable_high_watermark: u64,
+    /// Without its checkpoint a log is scanned from the first segment there is, and starts there.
+    is_start_lost: bool,
 }
 
 /// What a number is at least, and was at any time.
@@ -107,6 +110,13 @@ impl Ends {
             Fact::Audit { partition, log_start, high_watermark, .. } => {
                 self.on_told(at.time, *partition, at.time, log_start.0, high_watermark.0);
             }
+            Fact::Injected { log: Some(log), kind: Some((kind, Zone::Checkpoint)), .. } => {
+                if let Some(partition) = self.topics.partition(*log)
+                    && kind.promise(Zone::Written) == tests_disk::Promise::Noticed
+                {
+                    self.partitions.entry(partition).or_default().is_start_lost = true;
+                }
+            }
             Fact::Deleted { partition, before } => {
                 self.partitions.entry(*partition).or_default().log_start.raise(at.time, before.0);
             }
@@ -118,6 +128,9 @@ impl Ends {
         let life = self.lives.now();
         for (id, partition) in &mut self.partitions {
             let log = self.topics.log(*id);
+            if std::mem::take(&mut partition.is_start_lost) {
+                partition.log_start.lower(now, 0);
+            }
             if !self.lives.may_lose(life, log) {
                 continue;
             }

@@ -110,7 +110,8 @@ fn explains(name: &str, kind: FaultKind, zone: Zone) -> bool {
             is_damage || matches!(kind, FaultKind::ReadError | FaultKind::WriteError)
         }
         "read_failed" => is_damage || kind == FaultKind::ReadError,
-        "log_damaged" => is_damage,
+        // What cannot be read is not taken for a torn end: it is refused until it is opened again.
+        "log_damaged" => is_damage || kind == FaultKind::ReadError,
         "producers_lost" => is_damage && zone == Zone::Checkpoint,
         "log_from_later_start" => is_damage && zone == Zone::Identity,
         "log_not_removed" => is_damage || kind == FaultKind::WriteError,
