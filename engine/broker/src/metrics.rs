@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_core::{CoreStats, NodeStats};
-use engine_shard::APPEND_BOUNDS;
-use storage_disk::stats::{LATENCY_BOUNDS, LatencyHistogram};
+use storage_log::{LATENCY_BOUNDS, LatencyHistogram};
 
 use crate::exposition::Page;
 use crate::process::Usage;
@@ -143,16 +142,10 @@ fn requests(page: &mut Page, cores: &[Core<'_>]) {
 }
 
 fn disk(page: &mut Page, cores: &[Core<'_>]) {
-    page.histogram(
-        "millstream_append_seconds",
-        "From a produce request's arrival at its core to its durability.",
-    );
-    for core in cores {
-        let append = &core.stats.shard.append;
-        page.buckets(&[("core", &core.label)], &APPEND_BOUNDS, &append.buckets, append.sum);
-    }
     type Pick = fn(&CoreStats) -> &LatencyHistogram;
-    let families: [(&'static str, &str, Pick); 3] = [
+    let append = "From a produce request's arrival at its core to its durability.";
+    let families: [(&'static str, &str, Pick); 4] = [
+        ("millstream_append_seconds", append, |c| &c.shard.append),
         ("millstream_fsync_seconds", "Durable appends: the write and its sync are one.", |c| &c.disk.write),
         ("millstream_disk_read_seconds", "Reads.", |c| &c.disk.read),
         ("millstream_disk_zero_seconds", "Zeroing of segments ahead of their writer.", |c| &c.disk.zero),

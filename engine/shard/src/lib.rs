@@ -33,7 +33,5 @@ mod waiting;
 mod writes;
 
 pub use limits::METADATA_SNAPSHOT_BYTES;
-pub use seam::{
-    APPEND_BOUNDS, AppendLatency, Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats,
-};
+pub use seam::{Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats};
 pub use shard::Shard;

@@ -1,11 +1,9 @@
 //! Everything that can wake a core, and everything a core can want.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use engine_api::{CoreId, NodeId, ReplySlot, Request, Response};
 use storage_frame::LogId;
-use storage_log::{DiskOp, DiskResult, OpId};
+use storage_log::{DiskOp, DiskResult, LatencyHistogram, OpId};
 
 /// What a shard must know before its first input. Plain numbers: a simulator draws them at random.
 #[derive(Debug, Clone)]
@@ -133,7 +131,7 @@ pub struct ShardStats {
     /// Acks by durability reached: accepted, memory, leader disk, all disks.
     pub acks: [u64; 4],
     /// From a produce request's arrival at its owning core to the durability it is acknowledged with.
-    pub append: AppendLatency,
+    pub append: LatencyHistogram,
     /// Now: partitions owned, open, damaged or failed.
     pub partitions: u64,
     pub partitions_open: u64,
@@ -144,39 +142,4 @@ pub struct ShardStats {
     /// Now: fetches waiting for data, produces waiting for the disk.
     pub waiting_fetches: u64,
     pub waiting_produces: u64,
-}
-
-/// Upper bounds of [`AppendLatency::buckets`]; the last bucket has none.
-pub const APPEND_BOUNDS: [Duration; 16] = [
-    Duration::from_micros(50),
-    Duration::from_micros(100),
-    Duration::from_micros(150),
-    Duration::from_micros(200),
-    Duration::from_micros(300),
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
-
-/// How often appends took how long.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AppendLatency {
-    /// Not cumulative, in the order of [`APPEND_BOUNDS`].
-    pub buckets: [u64; APPEND_BOUNDS.len() + 1],
-    pub sum: Duration,
-}
-
-impl AppendLatency {
-    pub(crate) fn record(&mut self, took: Duration) {
-        self.buckets[APPEND_BOUNDS.partition_point(|bound| *bound < took)] += 1;
-        self.sum += took;
-    }
 }

@@ -6,8 +6,7 @@ use engine_api::{
     DeleteRecordsError, Durability, FetchError, InitProducerError, ProduceError, Request, Response,
     TopicError,
 };
-
-use crate::seam::AppendLatency;
+use storage_log::LatencyHistogram;
 
 type Name = &'static str;
 
@@ -22,7 +21,7 @@ pub(crate) struct Tally {
     pub(crate) fetch_disk_bytes: u64,
     pub(crate) duplicates: u64,
     pub(crate) acks: [u64; 4],
-    pub(crate) append: AppendLatency,
+    pub(crate) append: LatencyHistogram,
     /// Now.
     pub(crate) waiting_produces: u64,
     /// In the order of `KINDS`.

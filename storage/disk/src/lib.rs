@@ -29,4 +29,4 @@ mod spares;
 pub use config::DiskConfig;
 pub use disk::Disk;
 pub use paths::log_directory;
-pub use stats::{DiskStats, LATENCY_BOUNDS, LatencyHistogram};
+pub use stats::DiskStats;

@@ -5,7 +5,7 @@
 //! the next one (group commit). The bytes on disk and why a crash cannot hurt them: `storage/FORMAT.md`.
 //!
 //! - [`log`]: the public face; [`config`] and [`event`] hold what it is given and what it tells.
-//! - [`disk_op`]: the seam to `storage/disk`.
+//! - [`disk_op`]: the seam to `storage/disk`; [`latency`]: how long its operations take.
 //! - [`inspect`]: the same formats read by people, from the bytes of a file, without a log.
 //! - inside: `segment_header`, `index`, `checkpoint` (file formats), `opening` (recovery), `recent` (frames in
 //!   memory), `room` (space ahead of the writer), `tail` (the block that is rewritten), `gather` (one write).
@@ -22,6 +22,7 @@ mod gather;
 mod index;
 pub mod inspect;
 mod jobs;
+pub mod latency;
 pub mod log;
 mod opening;
 mod ops;
@@ -36,4 +37,5 @@ pub use disk_op::{
     BLOCK_BYTES, DiskError, DiskErrorKind, DiskOp, DiskReply, DiskResult, FileName, OpId, SegmentId,
 };
 pub use event::{Find, LogEvent, LogState, Read, ReadError, ReadId, Recovered};
+pub use latency::{LATENCY_BOUNDS, LatencyHistogram};
 pub use log::Log;
