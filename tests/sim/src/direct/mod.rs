@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_api::{PartitionId, Place, Request, Response};
-use storage_frame::{BatchView, Frame, Offset, TimestampMs};
+use millstream_client::decompress;
+use storage_frame::{BatchView, FRAME_BYTES_MAX, Frame, Offset, TimestampMs};
 use tests_disk::Dice;
 
 use crate::fact::{BatchId, ClientId, Fact, Seen, TopicFacts};
@@ -271,7 +272,10 @@ impl Direct {
 fn records_of(frames: &[Frame]) -> Result<Vec<Seen>, String> {
     let mut seen = Vec::new();
     for frame in frames {
-        let view = BatchView::open(frame).map_err(|error| error.to_string())?;
+        // Clients on the SDK compress.
+        let header = *frame.header();
+        let plain = decompress(header.codec, frame.payload(), FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+        let view = BatchView::open_plain(header, plain).map_err(|error| error.to_string())?;
         for record in view.records() {
             let record = record.map_err(|error| error.to_string())?;
             let value = record.value.and_then(Value::decode);
