@@ -12,11 +12,11 @@
 //! point: segment u32, epoch u32, position u64, offset u64, max timestamp i64
 //! ```
 //!
-//! Everything it describes was on stable storage before it was written: `scan from <= durable`, and the last
-//! segment ends at `durable`. The app state describes the frames below `scan from`.
+//! Everything it describes was on stable storage before it was written: `scan from <= durable`, each inside its
+//! segment unless that has been retired, and the last segment ends at `durable`. The app state describes the frames below `scan from`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use storage_frame::{LeaderEpoch, LogId, Offset, TimestampMs};
+use storage_frame::{FRAME_ALIGN, FRAME_BYTES_MAX, LeaderEpoch, LogId, Offset, TimestampMs};
 
 use crate::config::APP_STATE_BYTES_MAX;
 use crate::disk_op::SegmentId;
@@ -29,6 +29,12 @@ const HEAD_BYTES: usize = 128;
 const SEGMENT_BYTES: usize = 40;
 const FLAG_CLEAN: u32 = 1;
 const NO_STATE: u32 = u32::MAX;
+/// As in frame headers.
+const OFFSET_MAX: Offset = Offset(i64::MAX as u64);
+/// Far above any segment, and far below where adding to it would overflow.
+const POSITION_MAX: u64 = 1 << 40;
+/// Of one write: a frame of the largest size and what shares its write.
+const WRITE_BYTES_LIMIT: u64 = 2 * FRAME_BYTES_MAX as u64;
 /// 400,000 segments and the largest state; a larger file is not read.
 pub(crate) const CHECKPOINT_FILE_BYTES_MAX: usize = APP_STATE_BYTES_MAX + (16 << 20);
 
@@ -131,12 +137,36 @@ impl Checkpoint {
         });
         let ends = last.id == self.durable.segment && last.end_position == self.durable.position;
         let planned_is_empty = last.is_begun() || last.is_empty();
-        let positions = self.segments.iter().all(|segment| segment.end_position >= FIRST_FRAME);
-        if !rising || !ends || !planned_is_empty || !positions || self.scan.offset > self.durable.offset {
-            return Err(FormatError::Damaged("contradicts itself".to_owned()));
+        let holds = rising
+            && ends
+            && planned_is_empty
+            && last.base <= self.durable.offset
+            && self.durable.offset <= OFFSET_MAX
+            && self.start <= self.durable.offset
+            && self.segments.iter().all(|segment| is_boundary(segment.end_position))
+            && self.write_bytes_max <= WRITE_BYTES_LIMIT;
+        if holds && self.scan_is_inside() {
+            return Ok(());
         }
-        Ok(())
+        Err(FormatError::Damaged("contradicts itself".to_owned()))
     }
+
+    /// Scanning begins in one of the segments, or in one that has been retired since.
+    fn scan_is_inside(&self) -> bool {
+        let scan = &self.scan;
+        let Some(nth) = self.segments.iter().position(|segment| segment.id == scan.segment) else {
+            return scan.segment < self.segments[0].id && scan.offset <= self.segments[0].base;
+        };
+        let (segment, next) = (&self.segments[nth], self.segments.get(nth + 1));
+        let end = next.map_or(self.durable.offset, |next| next.base);
+        (segment.base..=end).contains(&scan.offset)
+            && scan.position <= segment.end_position
+            && is_boundary(scan.position)
+    }
+}
+
+fn is_boundary(position: u64) -> bool {
+    (FIRST_FRAME..=POSITION_MAX).contains(&position) && position.is_multiple_of(FRAME_ALIGN as u64)
 }
 
 fn put_point(out: &mut BytesMut, point: &Point) {

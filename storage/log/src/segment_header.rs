@@ -95,6 +95,9 @@ impl SegmentHeader {
         if header.generation == 0 {
             return Err(FormatError::Damaged("generation 0".to_owned()));
         }
+        if header.base_offset.0 > i64::MAX as u64 {
+            return Err(FormatError::Damaged("base offset above 2^63 - 1".to_owned()));
+        }
         Ok(header)
     }
 }

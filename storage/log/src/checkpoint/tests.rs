@@ -69,3 +69,32 @@ fn empty_state_and_none_stay_apart() {
         assert_eq!(Checkpoint::decode(&file, LogId(3)).unwrap().app_state, state);
     }
 }
+
+/// Fuzzing found checkpoints with right checksums that opening took at their word: a scan from before the base of
+/// its segment, an end near 2^64, a write of 2^63 bytes. Each overflowed where positions are added up.
+#[test]
+fn checkpoint_that_contradicts_itself_is_damaged() {
+    let changes: [fn(&mut Checkpoint); 12] = [
+        |c| c.segments[0].base = Offset(301),
+        |c| c.segments[0].end_position = u64::MAX - 15,
+        |c| c.segments[0].end_position = 8000,
+        |c| c.segments[0].end_position = 65_537,
+        |c| c.segments[1].base = Offset(901),
+        |c| c.segments[1].base = Offset(299),
+        |c| c.scan.position = 0,
+        |c| c.scan.position = 8200,
+        |c| c.scan.segment = SegmentId(6),
+        |c| c.durable.offset = Offset(u64::MAX),
+        |c| c.start = Offset(901),
+        |c| c.write_bytes_max = 1 << 63,
+    ];
+    for (nth, change) in changes.iter().enumerate() {
+        let mut wrong = checkpoint();
+        change(&mut wrong);
+        let refused = Checkpoint::decode(&wrong.encode(LogId(3)), LogId(3));
+        assert!(matches!(refused, Err(FormatError::Damaged(_))), "change {nth}: {refused:?}");
+    }
+    let retired = Point { segment: SegmentId(3), offset: Offset(90), ..checkpoint().scan };
+    let scanned_before = Checkpoint { scan: retired, ..checkpoint() };
+    assert_eq!(Checkpoint::decode(&scanned_before.encode(LogId(3)), LogId(3)), Ok(scanned_before));
+}
