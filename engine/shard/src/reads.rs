@@ -256,8 +256,8 @@ impl Partition {
         read: ReadId,
         result: Result<Option<FrameHeader>, ReadError>,
     ) {
-        let Some((slot, find)) = self.take_read(ctx, read, |what| match what {
-            Waiting::Find { find, .. } => Some(find),
+        let Some((slot, ())) = self.take_read(ctx, read, |what| match what {
+            Waiting::Find { .. } => Some(()),
             Waiting::Held { .. }
             | Waiting::Data { .. }
             | Waiting::Memory(_)
@@ -268,11 +268,6 @@ impl Partition {
         };
         match result {
             Ok(header) => self.answer_header(ctx, slot, header.as_ref()),
-            // What was found is gone: the first record still there is the first at or after that time.
-            Err(ReadError::Trimmed) => {
-                reach::mark!("shard.find_trimmed");
-                self.find(ctx, slot, find);
-            }
             Err(error) => {
                 let error = self.read_fault(ctx, self.log().start(), error);
                 ctx.reply(slot, Response::FindOffset(Err(error)));

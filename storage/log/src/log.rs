@@ -176,7 +176,7 @@ impl Log {
     }
 
     /// Whole frames from the one that contains `from`, up to `limit` (exclusive, a frame boundary: the high
-    /// watermark), at most `bytes_max` but at least one. `start <= from < limit <= staged_end`.
+    /// watermark), at most `bytes_max` but at least one. `start <= from < limit <= staged_end`; not after `remove`.
     ///
     /// # Panics
     /// When that does not hold.
@@ -185,7 +185,7 @@ impl Log {
         self.begin_read(from, limit, bytes_max)
     }
 
-    /// The first frame below `limit` whose max timestamp is at or after `at`.
+    /// The first frame below `limit` whose max timestamp is at or after `at`. Not after `remove`.
     ///
     /// # Panics
     /// When `limit` is behind `staged_end`.
