@@ -137,12 +137,18 @@ fn take_lock(directory: &Path) -> Result<File, DataDirError> {
         }
         Err(TryLockError::Error(e)) => return Err(refuse(directory, e)),
     }
-    let write_pid = |file: &mut File| {
-        file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
-    };
-    write_pid(&mut file).map_err(|e| refuse(directory, e))?;
-    Ok(file)
+    match write_pid(&mut file) {
+        // The number is for people; a full disk must not refuse a start.
+        Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(refuse(directory, e)),
+        Ok(()) | Err(_) => Ok(file),
+    }
+}
+
+/// Over the one before, whose block is there.
+fn write_pid(file: &mut File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {

@@ -1,8 +1,9 @@
 //! The identity file, `<data>/identity`: read, counted up and replaced when a life begins. What is in it, and when a
 //! directory is refused: `engine_meta::identity`.
 //!
-//! The file is replaced whole: written as `identity.new`, synced, renamed, the directory synced. So at every
-//! moment `identity` is a whole one, and an incarnation is durable before anything is written under it.
+//! The file is replaced whole: written as `identity.new`, synced, the two names exchanged, the directory synced. So at
+//! every moment `identity` is a whole one, and an incarnation is durable before anything is written under it. The one
+//! before is kept as `identity.new`, where the next is written: a full disk must not refuse a start.
 //!
 //! A whole block, because the runtime's probe for direct reads needs one to read (`engine/core`).
 
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use engine_meta::identity::{self, Fresh, Identity, Wanted};
 
-use crate::replace::replace;
+use crate::replace::replace_in_turn;
 use crate::{random, utc};
 
 pub const FILE_NAME: &str = "identity";
@@ -41,7 +42,7 @@ pub fn begin_life(directory: &Path, wanted: Wanted, has_logs: bool) -> Result<Id
     let fresh = fresh().map_err(fail)?;
     let identity = Identity::begin_life(found.as_deref(), has_logs, wanted, fresh)
         .map_err(|why| IdentityError::Refused { path: path.clone(), why })?;
-    replace(&path, &identity.encode(), 0o600).map_err(fail)?;
+    replace_in_turn(&path, &identity.encode(), 0o600).map_err(fail)?;
     Ok(identity)
 }
 

@@ -209,6 +209,11 @@ impl Broker {
         self.child.wait().expect("own child");
     }
 
+    /// A process that waits for its disk does not end before that answers.
+    pub fn kill9_without_waiting(&mut self) {
+        self.child.kill().expect("own child");
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("own child");
     }

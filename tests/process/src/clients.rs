@@ -18,9 +18,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::Options;
 use crate::chance::Chance;
 use crate::history::{History, Place, Told};
-use crate::Options;
 
 /// Records of one producer on the way at once.
 const UNANSWERED_MAX: usize = 200;
@@ -64,6 +64,12 @@ impl Clients {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let history = Arc::default();
         Clients { runtime: runtime.expect("a runtime"), config, history, producers: AtomicU32::new(0) }
+    }
+
+    /// The same knowledge, to be held against another broker.
+    pub fn elsewhere(&self, options: &Options) -> Clients {
+        let other = Clients::new(options);
+        Clients { history: Arc::clone(&self.history), ..other }
     }
 
     /// A silent connection is given up after this.
@@ -209,7 +215,11 @@ async fn read(client: &Client, topic: &str, partition: u32) -> Read {
                 if read.values.is_empty() {
                     read.start = batch.first_offset().0;
                 }
-                assert_eq!(batch.first_offset().0, read.start + read.values.len() as u64, "offsets are dense");
+                assert_eq!(
+                    batch.first_offset().0,
+                    read.start + read.values.len() as u64,
+                    "offsets are dense"
+                );
                 read.values.extend(batch.records().map(|r| r.expect("sound").value.expect("one").to_vec()));
                 assert_eq!(batch.next_offset().0, read.start + read.values.len() as u64, "offsets are dense");
             }

@@ -97,7 +97,8 @@ impl Disk {
         // 0: nothing to do; 1: mended.
         let done = Command::new("e2fsck").args(["-f", "-y"]).arg(&self.image).output().expect("e2fsck");
         assert!(matches!(done.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&done.stdout));
-        run("mount", &["-o", "loop,errors=remount-ro", text(&self.image), text(&self.point)]).expect("mended");
+        run("mount", &["-o", "loop,errors=remount-ro", text(&self.image), text(&self.point)])
+            .expect("mended");
     }
 
     /// Every write to it waits until the result is dropped.
@@ -122,10 +123,11 @@ impl Disk {
     }
 
     fn sys(&self, name: &str) -> PathBuf {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux");
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("Linux");
         let of_this = |line: &&str| line.split(' ').nth(1) == Some(text(&self.point));
         let line = mounts.lines().find(of_this).expect("mounted");
-        let device = line.split(' ').next().and_then(|device| device.strip_prefix("/dev/")).expect("a device");
+        let device =
+            line.split(' ').next().and_then(|device| device.strip_prefix("/dev/")).expect("a device");
         Path::new("/sys/fs/ext4").join(device).join(name)
     }
 

@@ -19,7 +19,8 @@ fn pause(broker: &Broker, span: Duration) {
 
 /// Below the idle timeout, above it, and, in `make soak`, above the broker's own.
 fn spans(chance: &mut Chance) -> Vec<Duration> {
-    let mut short = |count: u64| (0..count).map(|_| Duration::from_millis(20 + chance.below(1_000))).collect();
+    let mut short =
+        |count: u64| (0..count).map(|_| Duration::from_millis(20 + chance.below(1_000))).collect();
     let mut spans: Vec<Duration> = short(if tests_process::soak() { 100 } else { 5 });
     spans.push(IDLE_TIMEOUT + Duration::from_millis(1500));
     if tests_process::soak() {
