@@ -58,7 +58,8 @@ pub enum FaultKind {
 pub enum Promise {
     /// Everything: nobody loses anything by it, though a log may refuse writes until it is opened again.
     Kept,
-    /// To notice and refuse, never to serve or to build on wrong bytes.
+    /// To notice and refuse, never to serve or to build on wrong bytes; but for what `storage/FORMAT.md` names as not
+    /// told from a torn tail, and a write that outlives its process.
     Noticed,
 }
 
@@ -74,10 +75,16 @@ impl FaultKind {
             | Self::NoSpace
             | Self::Slow
             | Self::Stall => Promise::Kept,
-            Self::LatentError | Self::BitFlip | Self::LostFile => match zone {
+            Self::BitFlip => match zone {
                 Zone::Identity | Zone::Written | Zone::Sealed => Promise::Noticed,
                 // Put together again from the frames; a spare that does not verify is not recycled.
                 Zone::Index | Zone::Checkpoint | Zone::Spares => Promise::Kept,
+            },
+            Self::LatentError | Self::LostFile => match zone {
+                // An unreadable checkpoint is not taken for a damaged one: the log does not open. One that is gone
+                // looks like that of a log whose segments tell all, or of one that never was.
+                Zone::Identity | Zone::Written | Zone::Sealed | Zone::Checkpoint => Promise::Noticed,
+                Zone::Index | Zone::Spares => Promise::Kept,
             },
             Self::LostWrite => match zone {
                 // An older checkpoint may name segments that are gone, an older identity gives an epoch twice.
