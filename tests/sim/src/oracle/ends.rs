@@ -167,6 +167,12 @@ impl Ends {
         self.partitions.get(&partition).map_or(0, |known| known.high_watermark.since(asked_at))
     }
 
+    /// Something of it could not be read when it was opened: until it is opened again it ends there.
+    pub(super) fn is_damaged(&self, partition: PartitionId, asked_at: Duration) -> bool {
+        let log = self.topics.log(partition);
+        log.is_some_and(|log| self.lives.was_damaged(self.lives.since(asked_at), log))
+    }
+
     pub(super) fn log_start(&self, partition: PartitionId, asked_at: Duration) -> u64 {
         self.partitions.get(&partition).map_or(0, |known| known.log_start.since(asked_at))
     }

@@ -30,6 +30,8 @@ struct Life {
     is_stopped: bool,
     /// Logs that gave up writing: what was in their memory is lost however orderly the end.
     failed: BTreeSet<LogId>,
+    /// Logs that could not be read to their end when they were opened.
+    damaged: BTreeSet<LogId>,
     was_full: bool,
 }
 
@@ -40,6 +42,7 @@ impl Lives {
                 began: at.time,
                 is_stopped: false,
                 failed: BTreeSet::new(),
+                damaged: BTreeSet::new(),
                 was_full: false,
             }),
             Fact::Stopped { .. } => {
@@ -50,6 +53,11 @@ impl Lives {
             Fact::Event { level: Level::Error, name: "log_failed", fields, .. } => {
                 if let (Some(life), Some(log)) = (self.lives.last_mut(), log_of(fields)) {
                     life.failed.insert(log);
+                }
+            }
+            Fact::Event { level: Level::Error, name: "log_damaged", fields, .. } => {
+                if let (Some(life), Some(log)) = (self.lives.last_mut(), log_of(fields)) {
+                    life.damaged.insert(log);
                 }
             }
             Fact::Injected { kind: Some((FaultKind::NoSpace, _)), .. } => {
@@ -78,6 +86,11 @@ impl Lives {
             return false;
         };
         !before.is_stopped || before.was_full || log.is_none_or(|log| before.failed.contains(&log))
+    }
+
+    pub(super) fn was_damaged(&self, span: Span, log: LogId) -> bool {
+        let lives = self.lives.get(span.first as usize..=span.last as usize).unwrap_or_default();
+        lives.iter().any(|life| life.damaged.contains(&log))
     }
 
     /// Boundaries behind `from`, up to and with the one before `to`, at which something may be lost.

@@ -102,7 +102,8 @@ impl Prefix {
             return Ok(());
         }
         let high_watermark = self.ends.high_watermark(told.partition, told.asked_at);
-        if told.high_watermark < high_watermark {
+        let is_damaged = self.ends.is_damaged(told.partition, told.asked_at);
+        if told.high_watermark < high_watermark && !is_damaged {
             let what = format!("the high watermark had been {high_watermark} when it was asked");
             return Err(self.violation(now, told, &what));
         }
@@ -168,6 +169,7 @@ mod tests {
     use super::*;
     use crate::fact::ClientId;
     use crate::oracle::history::{History, PARTITION, caching, plain, seen};
+    use tests_disk::{FaultKind, Zone};
 
     fn history() -> History {
         History::new(Prefix::new(Rules::default()))
@@ -264,6 +266,24 @@ mod tests {
         deleted.topic(plain()).fact(Fact::Deleted { partition: PARTITION, before: Offset(5) }).crash();
         read(&mut deleted, 4);
         deleted.fails_with("the start had been 5");
+    }
+
+    #[test]
+    fn a_lost_checkpoint_takes_the_start_with_it() {
+        let mut history = history();
+        history.topic(plain()).fact(Fact::Deleted { partition: PARTITION, before: Offset(5) });
+        history.injected(FaultKind::LostFile, Zone::Checkpoint).crash();
+        let asked_at = history.now;
+        history.read_of(asked_at, 9, (0, 9), vec![]).passes();
+    }
+
+    #[test]
+    fn a_damaged_log_ends_early_until_it_is_opened_again() {
+        let mut damaged = history();
+        damaged.topic(plain()).read(0, 5, &[]).crash().error("log_damaged").read(0, 2, &[]).passes();
+        let mut mended = history();
+        mended.topic(plain()).read(0, 5, &[]).crash().error("log_damaged").crash().read(0, 2, &[]);
+        mended.fails_with("the high watermark had been 5");
     }
 
     #[test]

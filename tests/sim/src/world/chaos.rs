@@ -102,19 +102,22 @@ impl World {
     fn harm(&mut self, zone: Zone) {
         let kind = *self.dice.chaos.pick(&HARM);
         let mut dice = Dice::nth(self.plan.seed, "harm", self.dice.chaos.roll());
-        if zone == Zone::Checkpoint && !self.plan.beyond_promise {
+        // What cannot be read may be whole: but for an index, a log that meets it waits for somebody to mend the disk.
+        let is_borne = kind != FaultKind::LatentError || zone == Zone::Index;
+        if self.plan.beyond_promise {
+            self.disk.damage(kind, zone, &mut dice);
+        } else if zone == Zone::Checkpoint && is_borne {
             self.harm_checkpoint(kind, &mut dice);
-        } else {
+        } else if is_borne {
             self.disk.damage(kind, zone, &mut dice);
         }
         self.tell_injected();
     }
 
-    /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends; and
-    /// one that cannot be read may be whole, so its log waits for somebody to mend the disk.
+    /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends.
     fn harm_checkpoint(&mut self, kind: FaultKind, dice: &mut Dice) {
         let logs: Vec<LogId> = self.disk.logs().filter(|log| self.has_begun_segment(*log)).collect();
-        if kind != FaultKind::LatentError && !logs.is_empty() {
+        if !logs.is_empty() {
             let log = *dice.pick(&logs);
             self.disk.damage_log(log, kind, Zone::Checkpoint, dice);
         }
