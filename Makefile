@@ -20,6 +20,7 @@ test: tools fmt lint deny tests doc
 
 tools:
 	@command -v cc >/dev/null || { echo 'a C compiler is needed (cc): install gcc or clang' >&2; exit 1; }
+	@command -v mkfs.ext4 >/dev/null && command -v fsfreeze >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get install -y -q e2fsprogs util-linux; } || echo 'mkfs.ext4, fsfreeze or mount missing (e2fsprogs, util-linux): tests of full and stalled disks are skipped' >&2
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION)
