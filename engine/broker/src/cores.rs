@@ -42,7 +42,7 @@ impl FromStr for CoreChoice {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             let from: usize = from.parse().map_err(|_| wrong())?;
             let to: usize = to.parse().map_err(|_| wrong())?;
-            if from > to || list.len() + (to - from) >= CORES_MAX {
+            if from > to || to - from >= CORES_MAX - list.len() {
                 return Err(wrong());
             }
             list.extend(from..=to);
@@ -88,6 +88,16 @@ mod tests {
         for text in ["", "0", "x", "3-1", ",", "1-", "-1", "1,x", "0-99999999999"] {
             assert!(text.parse::<CoreChoice>().is_err(), "{text}");
         }
+    }
+
+    /// Fuzzing the settings found it: behind a first core the length of the list overflowed, so that a release build
+    /// would have listed 2^64 cores.
+    #[test]
+    fn a_range_as_long_as_numbers_go_is_refused_behind_another_core_too() {
+        for text in ["0,0-18446744073709551615", "0-254,300-301", "0-255,1"] {
+            assert!(text.parse::<CoreChoice>().is_err(), "{text}");
+        }
+        assert!("0-100,200-254".parse::<CoreChoice>().is_ok());
     }
 
     #[test]
