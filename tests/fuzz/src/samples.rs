@@ -38,7 +38,7 @@ pub fn samples() -> Vec<Sample> {
         of("messages", messages().iter().map(|message| message_input(message)).collect()).collect(),
         of("metadata", metadata()).collect(),
         of("quic", quic()).collect(),
-        of("recovery", vec![recovery(&files, 0x0f), recovery(&files, 0x14)]).collect(),
+        of("recovery", recoveries(&files)).collect(),
         of("segment", segments(&files)).collect(),
         of("settings", settings()).collect(),
     ]
@@ -141,15 +141,43 @@ fn segments(files: &Files) -> Vec<Vec<u8>> {
     all
 }
 
+/// A log of one segment, before and after it was closed; with its checkpoint, without it, beside another's.
+fn recoveries(rolled: &Files) -> Vec<Vec<u8>> {
+    let mut running = Running::open(Files::new(), config());
+    let mut lives = Vec::new();
+    for nth in 0..4u8 {
+        let mut frame = batch().seal(None);
+        frame.assign(running.log.staged_end(), LeaderEpoch(u32::from(nth) / 2 + 1));
+        running.log.append(running.now(), frame);
+        running.settle();
+        if nth == 1 {
+            running.log.set_app_state(running.log.durable_end(), Bytes::from_static(b"state"));
+            running.tick(Duration::from_secs(3));
+        }
+        lives.push(running.files.clone());
+    }
+    running.log.close();
+    running.tick(Duration::from_secs(3));
+    lives.push(running.files);
+    let mut all: Vec<_> = lives.iter().map(|files| recovery(files, 0x1d)).collect();
+    all.push(recovery(&lives[3], 0x11));
+    all.push(recovery(rolled, 0x3d));
+    all.push([recovery(&lives[3], 0x1e), segments(rolled)[1].clone()].concat());
+    all
+}
+
 fn recovery(files: &Files, plan: u8) -> Vec<u8> {
     let piece = |bytes: &[u8]| [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();
-    let head = &files[&FileName::Segment(SegmentId(1))][..64];
+    let small = |name| piece(files.get(&name).map_or(&[], Vec::as_slice));
+    let file = &files[&FileName::Segment(SegmentId(1))];
+    let frames = file[4096..].chunks(16).take(128).collect::<Vec<_>>().concat();
+    let end = frames.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     [
         vec![plan],
-        piece(&files[&FileName::Checkpoint]),
-        piece(&files[&FileName::Index(SegmentId(1))]),
-        piece(head),
-        segments(files)[1].clone(),
+        small(FileName::Checkpoint),
+        small(FileName::Index(SegmentId(1))),
+        piece(&file[..64]),
+        frames[..if plan & 1 == 0 { 0 } else { end }].to_vec(),
     ]
     .concat()
 }
@@ -391,6 +419,7 @@ fn formats() -> Vec<Vec<u8>> {
         of(0, "1970-01-01 01:00:00+01:00"),
         of(0, "-1500"),
         of(1, "0,2,4-7"),
+        of(1, "0,0-18446744073709551615"),
         of(1, "all"),
         of(1, "12"),
         of(

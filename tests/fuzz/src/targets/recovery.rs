@@ -14,31 +14,37 @@ use crate::script::Script;
 use crate::targets::segment::Written;
 use crate::targets::{checkpoint, index, segment};
 
-/// Checkpoint, index, segment header, then the segment's frames as `segment` has them.
+/// Plan, checkpoint, index, segment header, then what stands behind the header: bytes, or pieces as `segment` has
+/// them.
 pub fn recovery(data: &[u8]) {
     let mut script = Script::new(data);
     let plan = script.u8();
-    let mut files = Files::new();
-    let checkpoint = with_log(script.piece());
-    if plan & 1 != 0 {
-        files.insert(FileName::Checkpoint, mend::prefixed(&checkpoint, checkpoint::MAGIC));
-    }
-    let index = with_log(script.piece());
-    if plan & 2 != 0 {
-        files.insert(FileName::Index(SegmentId(1)), mend::prefixed(&index, index::MAGIC));
-    }
+    let checkpoint = mend::prefixed(&with_log(script.piece()), checkpoint::MAGIC);
+    let index = mend::prefixed(&with_log(script.piece()), index::MAGIC);
     let mut head = with_log(script.piece());
-    let mut written = Written::begin(&mut script);
-    written.pieces(&mut script);
-    written.close();
-    if plan & 4 != 0 {
-        head.resize(512, 0);
-        let mut head = mend::prefixed(&head, segment::MAGIC);
-        head.resize(BLOCK_BYTES, 0);
-        written.file[..BLOCK_BYTES].copy_from_slice(&head);
+    head.resize(512, 0);
+    let head = mend::prefixed(&head, segment::MAGIC);
+    let mut file = if plan & 1 != 0 {
+        [&[0; BLOCK_BYTES][..], script.rest()].concat()
+    } else {
+        let mut written = Written::begin(&mut script);
+        written.pieces(&mut script);
+        written.file
+    };
+    if plan & 3 != 0 {
+        file[..head.len()].copy_from_slice(&head);
     }
-    for id in 1..=u32::from(plan >> 3 & 3) {
-        files.insert(FileName::Segment(SegmentId(id)), written.file.clone());
+    file.resize(file.len().next_multiple_of(BLOCK_BYTES), 0);
+
+    let mut files = Files::new();
+    if plan & 4 != 0 {
+        files.insert(FileName::Checkpoint, checkpoint);
+    }
+    if plan & 8 != 0 {
+        files.insert(FileName::Index(SegmentId(1)), index);
+    }
+    for id in 1..=u32::from(plan >> 4 & 3) {
+        files.insert(FileName::Segment(SegmentId(id)), file.clone());
     }
     live(Running::open(files, config()));
 }
