@@ -46,6 +46,8 @@ pub struct CoreLogic {
     inbox: VecDeque<Message>,
     /// Empty between turns: its memory is used again.
     effects: Vec<Effect>,
+    /// Clients' requests were not looked at because of the backlog.
+    asks_wait: bool,
     is_paused: bool,
     phase: Phase,
     stats: TurnStats,
@@ -83,6 +85,7 @@ impl CoreLogic {
             notes: VecDeque::new(),
             inbox: VecDeque::new(),
             effects: Vec::new(),
+            asks_wait: false,
             is_paused: false,
             phase: Phase::Running,
             stats: TurnStats::default(),
@@ -196,10 +199,13 @@ impl CoreLogic {
             self.receive(now, at, message);
         }
         reach::mark!("turn.requests_backlogged", self.outboxes.is_backlogged());
-        while !self.outboxes.is_backlogged() {
-            let Some(ask) = self.server.poll_ask() else { break };
+        self.asks_wait = loop {
+            if self.outboxes.is_backlogged() {
+                break true;
+            }
+            let Some(ask) = self.server.poll_ask() else { break false };
             self.route(now, ask);
-        }
+        };
         let mut effects = std::mem::take(&mut self.effects);
         self.shard.end_turn(now, &mut effects);
         self.stats.effects += effects.len() as u64;
@@ -303,9 +309,10 @@ impl CoreLogic {
     /// is more to do at once, since requests may have waited for it.
     #[must_use]
     pub fn settle(&mut self, at: Instant) -> bool {
+        let asks_can_go = self.asks_wait && !self.outboxes.is_backlogged();
         let pause = self.shard.is_overloaded() || !self.outboxes.is_flushed();
         if pause == self.is_paused {
-            return false;
+            return asks_can_go;
         }
         self.is_paused = pause;
         self.stats.pauses += u64::from(pause);
@@ -313,7 +320,7 @@ impl CoreLogic {
         reach::mark!("turn.paused_by_link", pause && !self.outboxes.is_flushed());
         reach::mark!("turn.clients_resumed", !pause);
         self.server.set_paused(at, pause);
-        true
+        asks_can_go || !pause
     }
 
     /// The next datagram (or several, for GSO), its bytes in `buffer`, which is cleared first. `None`: nothing to

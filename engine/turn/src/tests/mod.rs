@@ -204,6 +204,20 @@ fn the_inbox_is_drained_and_clients_wait_whatever_the_backlog() {
     assert_nothing_open(&node);
 }
 
+/// The links take it all, so nobody rings when there is room again.
+#[test]
+fn a_backlog_that_leaves_at_once_leaves_no_request_waiting() {
+    let mut node = Node::start(1, 2 * BACKLOG_MESSAGES_MAX);
+    for _ in 0..=BACKLOG_MESSAGES_MAX {
+        node.ask(0, Request::DescribeCluster);
+    }
+    node.move_messages();
+    node.turn(0);
+    assert_eq!((node.cores[0].backlog(), node.more[0]), (0, true), "there was one, and it is gone");
+    node.turn(0);
+    assert!(!node.more[0]);
+}
+
 #[test]
 fn an_end_that_is_no_core_is_answered_and_told_no_news() {
     let mut node = Node::start(2, LINK_MESSAGES_MAX);

@@ -33,6 +33,8 @@ pub(super) struct Node {
     /// To the test.
     pub(super) replies: BTreeMap<u64, Response>,
     pub(super) stopped: Vec<bool>,
+    /// Whether each core had more to do at once after its last turn.
+    pub(super) more: Vec<bool>,
     begun: Instant,
     next_tick: Instant,
     /// `[from][to]`; the last end is the test's.
@@ -63,6 +65,7 @@ impl Node {
             sends: true,
             replies: BTreeMap::new(),
             stopped: vec![false; usize::from(cores)],
+            more: vec![false; usize::from(cores)],
             begun,
             next_tick: begun + TICK,
             links: (0..ends).map(|_| (0..ends).map(|_| Link::new(link_messages_max)).collect()).collect(),
@@ -158,6 +161,7 @@ impl Node {
         let before = logic.stats();
         let mut wants = Vec::new();
         let mut worked = logic.turn(now, at, &mut wants);
+        let more = worked;
         assert!(logic.inbox().is_empty(), "drained whatever the backlog");
         for want in wants {
             match want {
@@ -174,7 +178,8 @@ impl Node {
         for (to, link) in self.links[core].iter_mut().enumerate().filter(|(to, _)| *to != core) {
             worked |= link.offer(logic.outbox(CoreId(to as u8))) > 0;
         }
-        worked |= logic.settle(at);
+        self.more[core] = logic.settle(at) | more;
+        worked |= self.more[core];
         let mut buffer = Vec::new();
         while self.sends
             && let Some(transmit) = logic.poll_transmit(at, 8, &mut buffer)
@@ -204,7 +209,7 @@ impl Node {
     }
 
     /// Between the test and the cores.
-    fn move_messages(&mut self) -> bool {
+    pub(super) fn move_messages(&mut self) -> bool {
         let test = self.cores.len();
         let mut inbox = VecDeque::new();
         let mut moved = false;
