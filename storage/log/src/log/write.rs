@@ -101,13 +101,13 @@ impl Log {
         let bytes = header.frame_bytes() as u64;
         let active = self.segments.back().expect("never empty");
         let is_full = active.end_position + bytes > self.config.segment_bytes.max(FIRST_FRAME);
-        reach::mark!("log.frame_fills_a_segment", active.is_empty() && is_full);
         if !active.is_empty() && (is_full || self.is_aged(active, now)) {
             reach::mark!("log.rolled_by_age_at_append", !is_full);
             self.roll();
         }
         let active = self.segments.back_mut().expect("never empty");
         if active.is_empty() {
+            reach::mark!("log.frame_fills_a_segment", FIRST_FRAME + bytes > self.config.segment_bytes);
             active.created = now.wall;
         }
         let point = self.staged;
