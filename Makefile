@@ -2,12 +2,26 @@
 # make test    everything a change must pass; needs Rust, a C compiler and make
 # make bench   the figures of this machine
 # make soak    the long forms of the process tests
+# make sim SEEDS=2000               the simulator, SEEDS seeds over all scenarios
+# make sim-replay SCENARIO= SEED=   one seed again [TRACE=story|facts|everything OFF=a,b ACTIONS=n]
+# make sim-shrink SCENARIO= SEED=   a failing seed made smaller
+# make sim-mutants [MUTANT=a,b]     known bugs, planted one at a time: how many seeds find each
+# make fuzz    each fuzz target for FUZZ_SECONDS; needs rustup's nightly (tests/fuzz/README.md)
+# make asan    the rooms with unsafe or rkyv underneath, with AddressSanitizer; make miri: the frame; nightly too
 SHELL = /bin/sh
 CARGO ?= cargo
 CARGO_DENY_VERSION = 0.20.2
 LOG = target/test.log
 
-.PHONY: run build test bench soak fmt lint deny doc tests tools
+# Seeds of `make sim`, and seconds of fresh ones in `make test`.
+SEEDS = 2000
+SIM_SECONDS = 75
+TRACE = story
+# tokio draws some orders by itself: with this cfg it takes a seed. A directory of its own, since flags differ.
+SIM_BUILD = RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR=target/sim $(CARGO) build --locked --profile sim -p millstream-tests-sim
+SIM = target/sim/sim/millstream-sim
+
+.PHONY: run build test bench soak fmt lint deny doc tests tools sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri
 
 run: build
 	exec target/release/millstream serve
@@ -15,7 +29,7 @@ run: build
 build:
 	$(CARGO) build --release --locked -p millstream-engine-cli
 
-test: tools fmt lint deny tests doc
+test: tools fmt lint deny tests sim-test doc
 	@awk -f tests/count.awk $(LOG)
 
 tools:
@@ -53,3 +67,36 @@ bench: build
 
 soak: build
 	MILLSTREAM_BIN=target/release/millstream MILLSTREAM_SOAK=1 $(CARGO) test --locked -p millstream-tests-process -- --test-threads 1
+
+sim-build:
+	$(SIM_BUILD)
+
+sim: sim-build
+	$(SIM) run --seeds $(SEEDS) --reach
+
+sim-test: sim-build
+	$(SIM) run --seeds 1000000 --seconds-max $(SIM_SECONDS)
+
+sim-replay: sim-build
+	$(SIM) replay --scenario $(SCENARIO) --seed $(SEED) --trace $(TRACE) $(if $(OFF),--off $(OFF)) $(if $(ACTIONS),--actions $(ACTIONS))
+
+sim-shrink: sim-build
+	$(SIM) shrink --scenario $(SCENARIO) --seed $(SEED)
+
+sim-mutants:
+	python3 tests/sim/mutants/run.py $(if $(MUTANT),--only $(MUTANT)) --seeds $(SEEDS)
+
+FUZZ_SECONDS = 300
+FUZZ_TARGETS =
+fuzz:
+	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+ASAN_ROOMS = storage-frame storage-log storage-disk net-wire net-quic net-sockets engine-shard
+asan:
+	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan $(CARGO) +nightly test --locked \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --tests $(addprefix -p millstream-,$(ASAN_ROOMS))
+
+# rkyv's relative pointers are not for Stacked Borrows.
+miri:
+	PROPTEST_CASES=8 MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-tree-borrows' CARGO_TARGET_DIR=target/miri \
+		$(CARGO) +nightly miri test --locked -p millstream-storage-frame --lib

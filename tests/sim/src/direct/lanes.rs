@@ -243,8 +243,11 @@ impl Direct {
             }
             Err(ProduceError::UnknownPartition | ProduceError::Damaged { .. }) => self.kill(id),
             Err(ProduceError::OutOfSequence { .. }) if at == 0 && !lane.is_stuck => {
-                // Nothing older is missing: this is what an acknowledged batch that was lost looks like, or a
-                // producer's state that went with it. What the log holds will tell; the rest is sent no more.
+                let to = lane.to;
+                self.wishes.wrong.push(format!(
+                    "lane {} to {}/{} sent its oldest batch and was told that one before is missing",
+                    id.0, to.topic, to.index
+                ));
                 self.kill(id);
             }
             Err(

@@ -71,6 +71,8 @@ pub struct Wishes {
     pub asks: Vec<(u64, Request)>,
     pub cancels: Vec<u64>,
     pub facts: Vec<Fact>,
+    /// What the node did that no client can make sense of.
+    pub wrong: Vec<String>,
 }
 
 /// What the clients are told of the moment.
@@ -113,6 +115,8 @@ pub struct Direct {
 
 const PRODUCER: ClientId = ClientId(1);
 const READERS_FROM: u32 = 100;
+/// For an answer, once faults are off.
+const PATIENCE: Duration = Duration::from_secs(30);
 const AUDITOR: ClientId = ClientId(99);
 
 impl Direct {
@@ -231,6 +235,20 @@ impl Direct {
         self.pending.contains_key(&key)
     }
 
+    /// Requests that are long overdue while nothing is wrong with the node; those that may wait for ever are not.
+    #[must_use]
+    pub fn overdue(&self) -> Vec<String> {
+        let is_overdue = |asked_at: &Duration, asked: &Asked| match asked {
+            Asked::Fetch { reader } => self
+                .readers
+                .may_wait_for(*reader)
+                .is_some_and(|wait| *asked_at + wait + PATIENCE < self.moment.now),
+            _ => *asked_at + PATIENCE < self.moment.now,
+        };
+        let overdue = self.pending.iter().filter(|(_, (at, asked))| is_overdue(at, asked));
+        overdue.map(|(key, (at, asked))| format!("request {key}, asked at {at:?}: {asked:?}")).collect()
+    }
+
     #[must_use]
     pub fn pending_count(&self) -> usize {
         self.pending.len()
@@ -274,7 +292,8 @@ fn records_of(frames: &[Frame]) -> Result<Vec<Seen>, String> {
     for frame in frames {
         // Clients on the SDK compress.
         let header = *frame.header();
-        let plain = decompress(header.codec, frame.payload(), FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+        let plain =
+            decompress(header.codec, frame.payload(), FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
         let view = BatchView::open_plain(header, plain).map_err(|error| error.to_string())?;
         for record in view.records() {
             let record = record.map_err(|error| error.to_string())?;

@@ -18,11 +18,17 @@ struct Reader {
     of: Option<PartitionId>,
     next: Offset,
     is_fetching: bool,
+    wait_max: Option<Duration>,
 }
 
 impl Readers {
     pub(super) fn new(count: usize) -> Self {
         Self { readers: (0..count).map(|_| Reader::default()).collect() }
+    }
+
+    /// `None`: for ever.
+    pub(super) fn may_wait_for(&self, reader: usize) -> Option<Duration> {
+        self.readers[reader].wait_max
     }
 
     pub(super) fn on_lost(&mut self, reader: usize) {
@@ -51,6 +57,7 @@ impl Direct {
         };
         let reader = &mut self.readers.readers[nth];
         reader.is_fetching = true;
+        reader.wait_max = wait_max;
         let fetch = Fetch {
             partition: reader.of.expect("chosen"),
             offset: reader.next,

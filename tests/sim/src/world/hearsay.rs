@@ -10,13 +10,11 @@ use engine_api::{PartitionId, TopicId};
 use storage_frame::Offset;
 
 use super::World;
+use crate::direct::SHARED;
 use crate::fact::{BatchId, ClientId, Fact, Seen, TopicFacts};
-use crate::sdk::{AdminAnswer, AdminAsk, Journal, Noted, SdkNote, Stored};
+use crate::sdk::{AdminAnswer, AdminAsk, Journal, Named, Noted, SdkNote, Stored};
 use crate::trace::Detail;
 use crate::value::Value;
-
-/// Numbers of the SDK clients' records, apart from those of direct batches.
-const RECORDS_FROM: u64 = 1 << 40;
 
 pub(super) struct Hearsay {
     journal: Journal,
@@ -50,8 +48,11 @@ impl Hearsay {
         self.topics.insert(topic.name.clone(), topic.id);
     }
 
-    fn partition(&self, topic: &str, index: u32) -> Option<PartitionId> {
-        Some(PartitionId { topic: *self.topics.get(topic)?, index })
+    /// Of a topic that the world made. The client may have heard of it before whoever had asked for it.
+    fn partition(&self, topic: &Named, index: u32) -> Option<PartitionId> {
+        let known = self.topics.get(&topic.name).copied();
+        let known = known.or_else(|| topic.id.filter(|_| topic.name.starts_with(SHARED)));
+        Some(PartitionId { topic: known?, index })
     }
 
     /// # Errors
@@ -60,14 +61,14 @@ impl Hearsay {
         let Noted { at, client, note } = noted;
         Ok(match note {
             SdkNote::Sent { record, topic, partition, value, timestamp, idempotent, .. } => {
-                self.partition(&topic.name, partition).map(|to| {
+                self.partition(&topic, partition).map(|to| {
                     self.sent.insert(record, to);
-                    let batch = BatchId(RECORDS_FROM + record);
+                    let batch = BatchId::of_sdk(record);
                     Fact::Sent { batch, to, records: vec![(value, timestamp)], idempotent }
                 })
             }
             SdkNote::Delivered { record, offset, durability, duplicate, .. } => {
-                let batch = BatchId(RECORDS_FROM + record);
+                let batch = BatchId::of_sdk(record);
                 self.sent.get(&record).map(|_| match (offset, durability) {
                     (Some(base_offset), Some(durability)) => {
                         Fact::Acked { batch, base_offset, durability, duplicate }
@@ -76,7 +77,7 @@ impl Hearsay {
                 })
             }
             SdkNote::DeliveryFailed { record, stored, why } => {
-                let batch = BatchId(RECORDS_FROM + record);
+                let batch = BatchId::of_sdk(record);
                 self.sent.get(&record).map(|_| match stored {
                     Stored::No => Fact::Refused { batch, why },
                     Stored::Unknown => Fact::Doubtful { batch },
@@ -95,7 +96,7 @@ impl Hearsay {
                 next_offset,
                 records,
             } => {
-                let Some(from) = self.partition(&topic.name, partition) else { return Ok(None) };
+                let Some(from) = self.partition(&topic, partition) else { return Ok(None) };
                 let Some(asked) = records.first().map(|record| record.offset) else { return Ok(None) };
                 if let Some(place) = self.places.insert((client, reader, from), next_offset)
                     && place != asked
@@ -117,7 +118,7 @@ impl Hearsay {
             SdkNote::AdminAsked { ask, what } => {
                 let fact = match &what {
                     AdminAsk::DeleteRecords { topic, partition, before } => self
-                        .partition(&topic.name, *partition)
+                        .partition(topic, *partition)
                         .map(|partition| Fact::DeleteAsked { partition, before: *before }),
                     _ => None,
                 };
@@ -140,13 +141,13 @@ impl Hearsay {
         let (asked_at, what) = self.asked.remove(&ask)?;
         match (what, answer) {
             (AdminAsk::DeleteRecords { topic, partition, before }, AdminAnswer::LogStart(_)) => {
-                Some(Fact::Deleted { partition: self.partition(&topic.name, partition)?, before })
+                Some(Fact::Deleted { partition: self.partition(&topic, partition)?, before })
             }
             (AdminAsk::DeleteRecords { topic, partition, before }, AdminAnswer::Refused(why)) => {
-                Some(Fact::DeleteRefused { partition: self.partition(&topic.name, partition)?, before, why })
+                Some(Fact::DeleteRefused { partition: self.partition(&topic, partition)?, before, why })
             }
             (AdminAsk::Find { topic, partition, place }, AdminAnswer::Found(found)) => Some(Fact::Found {
-                partition: self.partition(&topic.name, partition)?,
+                partition: self.partition(&topic, partition)?,
                 asked_at,
                 place,
                 offset: found.offset,

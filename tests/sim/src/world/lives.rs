@@ -36,7 +36,7 @@ impl World {
         self.tell_injected();
         let cores = self.core_count();
         self.disk.begin_life(cores);
-        let life = identity.incarnation;
+        let life = self.lives;
         self.tell(Fact::Began { life, cores });
         let seed = Dice::nth(self.plan.seed, "life", u64::from(self.lives)).roll();
         let shard = ShardConfig {
@@ -44,7 +44,7 @@ impl World {
             core: CoreId(0),
             cores,
             cluster_id: identity.cluster_id,
-            incarnation: life,
+            incarnation: identity.incarnation,
             address: node_address().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed,
@@ -59,14 +59,14 @@ impl World {
             tls: crate::net::tls::server(),
             secret: [7; 32],
             idle_timeout: Duration::from_secs(10),
-            connections_max: 1000,
+            connections_max: self.plan.connections_max,
             message_bytes_max: 4 << 20,
             receive_window_bytes: 1 << 20,
-            send_buffer_bytes: 256 << 10,
+            send_buffer_bytes: self.plan.send_buffer_bytes,
             seed: Some(seed),
         };
         let now = self.node_now(self.now);
-        self.process = Some(Process::new(self.now, now, &shard, &quic, self.plan.link_messages));
+        self.process = Some(Process::new(life, self.now, now, &shard, &quic, self.plan.link_messages));
         self.net.wire().set_up(node_address(), cores, true);
         for core in 0..cores {
             self.queue.push(self.now, Event::Tick { life, core });

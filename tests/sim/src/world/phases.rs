@@ -206,6 +206,8 @@ impl World {
             self.enter(Phase::Draining { until, probed: true });
         } else if self.now > until {
             self.give_up(format!("{DRAINED_WITHIN:?} without faults: {}", self.direct.undrained()));
+        } else if let Some(overdue) = self.direct.overdue().into_iter().next() {
+            self.give_up(format!("not answered: {overdue}"));
         } else if self.direct.is_drained() {
             self.direct.resolve();
         }

@@ -11,6 +11,7 @@ use net_quic::{Server, ServerConfig};
 use storage_frame::Now;
 
 pub(crate) struct Process {
+    /// Counts the processes of the run. Not the node's own count of its starts, which may be wrong.
     pub(crate) life: u32,
     pub(crate) begun: Duration,
     pub(crate) cores: Vec<Core>,
@@ -33,6 +34,7 @@ pub(crate) struct Core {
 
 impl Process {
     pub(crate) fn new(
+        life: u32,
         begun: Duration,
         now: Now,
         shard: &ShardConfig,
@@ -52,7 +54,7 @@ impl Process {
             Core { logic, turn_at: None, stalled_until: Duration::ZERO }
         };
         Self {
-            life: shard.incarnation,
+            life,
             begun,
             cores: (0..shard.cores).map(core).collect(),
             links: (0..ends).map(|_| (0..ends).map(|_| Link::new(link_messages)).collect()).collect(),

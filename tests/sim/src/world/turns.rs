@@ -342,6 +342,11 @@ impl World {
         for fact in wishes.facts {
             self.tell(fact);
         }
+        if !self.plan.beyond_promise
+            && let Some(wrong) = wishes.wrong.into_iter().next()
+        {
+            self.fail("idempotence", wrong);
+        }
         for (key, request) in wishes.asks {
             self.send_request(key, request);
         }
