@@ -133,7 +133,7 @@ fn check_logs(state: &ClusterState) -> Result<(), DecodeError> {
         let Some(end) = first.checked_add(*count).filter(|end| *end <= state.next_log) else {
             return fault("a removed log that was never given");
         };
-        if *first <= behind || *count == 0 {
+        if *first < behind || *first == 0 || *count == 0 {
             return fault("removed logs that are not in order");
         }
         let next = logs.partition_point(|log| log < first);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(ClusterState::decode(&state.encode()), Ok(state));
         check_refused(|state| state.removed = vec![(1, 5)], "a removed log with a partition");
         check_refused(|state| state.removed = vec![(3, 1), (1, 1)], "removed logs that are not in order");
-        check_refused(|state| state.removed = vec![(1, 2), (3, 1)], "removed logs that are not in order");
+        check_refused(|state| state.removed = vec![(1, 2), (2, 1)], "removed logs that are not in order");
         check_refused(|state| state.removed = vec![(1, 900)], "a removed log that was never given");
     }
 }

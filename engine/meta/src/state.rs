@@ -332,7 +332,7 @@ impl ClusterState {
     }
 
     fn forget(&mut self, gone: &[(u64, u64)]) {
-        for (gone_first, gone_count) in gone {
+        for (gone_first, gone_count) in gone.iter().filter(|(_, count)| *count > 0) {
             let gone_end = gone_first.saturating_add(*gone_count);
             let kept = |(first, count): (u64, u64)| {
                 let end = first + count;
