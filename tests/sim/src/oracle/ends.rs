@@ -10,7 +10,7 @@ use tests_disk::Zone;
 use super::Rules;
 use super::batches::Batches;
 use super::deletes::Deletes;
-use super::lives::Lives;
+use super::lives::{Lives, log_of};
 use super::tails::Tails;
 use super::topics::Topics;
 use crate::fact::{At, Fact};
@@ -117,6 +117,14 @@ impl Ends {
                     self.partitions.entry(partition).or_default().is_start_lost = true;
                 }
             }
+            Fact::Event { name: "log_opened", fields, .. } => {
+                if let Some(id) = log_of(fields).and_then(|log| self.topics.partition(log))
+                    && let Some(partition) = self.partitions.get_mut(&id)
+                    && std::mem::take(&mut partition.is_start_lost)
+                {
+                    partition.log_start.lower(at.time, 0);
+                }
+            }
             Fact::Deleted { partition, before } => {
                 self.partitions.entry(*partition).or_default().log_start.raise(at.time, before.0);
             }
@@ -128,9 +136,6 @@ impl Ends {
         let life = self.lives.now();
         for (id, partition) in &mut self.partitions {
             let log = self.topics.log(*id);
-            if std::mem::take(&mut partition.is_start_lost) {
-                partition.log_start.lower(now, 0);
-            }
             if !self.lives.may_lose(life, log) {
                 continue;
             }

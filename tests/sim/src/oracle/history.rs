@@ -180,8 +180,12 @@ impl History {
     }
 
     pub(super) fn error(&mut self, name: &'static str) -> &mut Self {
+        self.event(Level::Error, name)
+    }
+
+    pub(super) fn event(&mut self, level: Level, name: &'static str) -> &mut Self {
         let fields = format!("topic=orders partition=0 log={LOG} why=eio");
-        self.fact(Fact::Event { life: self.life, core: 0, level: Level::Error, name, fields })
+        self.fact(Fact::Event { life: self.life, core: 0, level, name, fields })
     }
 }
 

@@ -462,7 +462,8 @@ mod tests {
 
     #[test]
     fn beyond_the_promise_only_the_last_write_may_be_replaced() {
-        for (is_last, kind) in [(true, FaultKind::BitFlip), (false, FaultKind::BitFlip)] {
+        let cases = [(true, FaultKind::BitFlip), (false, FaultKind::BitFlip), (true, FaultKind::LostFile)];
+        for (is_last, kind) in cases {
             let mut history = history(BEYOND);
             history.topic(plain()).sent(1, &[0]).sent(2, &[1]).written(1, 0, 1).acked(1, 0);
             if !is_last {

@@ -169,6 +169,7 @@ mod tests {
     use super::*;
     use crate::fact::ClientId;
     use crate::oracle::history::{History, PARTITION, caching, plain, seen};
+    use engine_shard::Level;
     use tests_disk::{FaultKind, Zone};
 
     fn history() -> History {
@@ -272,7 +273,8 @@ mod tests {
     fn a_lost_checkpoint_takes_the_start_with_it() {
         let mut history = history();
         history.topic(plain()).fact(Fact::Deleted { partition: PARTITION, before: Offset(5) });
-        history.injected(FaultKind::LostFile, Zone::Checkpoint).crash();
+        history.crash().injected(FaultKind::LostFile, Zone::Checkpoint);
+        history.event(Level::Debug, "log_opened");
         let asked_at = history.now;
         history.read_of(asked_at, 9, (0, 9), vec![]).passes();
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use storage_frame::LogId;
-use tests_disk::FaultKind;
+use storage_log::SegmentId;
+use tests_disk::{FaultKind, Zone};
 
 use super::Rules;
 use crate::fact::{At, Fact};
@@ -28,6 +29,7 @@ struct Tail {
 
 #[derive(Debug)]
 struct Write {
+    segment: SegmentId,
     base: u64,
     at: Duration,
     is_lie: bool,
@@ -40,19 +42,28 @@ impl Tails {
 
     pub(super) fn hear(&mut self, at: &At) {
         match &at.fact {
-            Fact::Written { log, frames, .. } => {
+            Fact::Written { log, segment, frames } => {
                 let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return };
                 let tail = self.by_log.entry(*log).or_default();
                 tail.end = tail.end.max(last.end_offset.0);
                 if self.rules.beyond_promise {
                     let is_lie = tail.lied_at == Some(at.time);
-                    tail.writes.push(Write { base: first.base_offset.0, at: at.time, is_lie });
+                    let (segment, base) = (*segment, first.base_offset.0);
+                    tail.writes.push(Write { segment, base, at: at.time, is_lie });
                 }
             }
             Fact::Injected { log: Some(log), kind: Some((kind, _)), .. } if is_lie(*kind) => {
                 let tail = self.by_log.entry(*log).or_default();
                 tail.lied_at = Some(at.time);
                 if let Some(write) = tail.writes.last_mut().filter(|write| write.at == at.time) {
+                    write.is_lie = true;
+                }
+            }
+            // The file that is written, if no checkpoint lists it: all of it is "everything from some point on".
+            Fact::Injected { log: Some(log), kind: Some((FaultKind::LostFile, Zone::Written)), .. } => {
+                let tail = self.by_log.entry(*log).or_default();
+                let last = tail.writes.last().map(|write| write.segment);
+                for write in tail.writes.iter_mut().filter(|write| Some(write.segment) == last) {
                     write.is_lie = true;
                 }
             }
