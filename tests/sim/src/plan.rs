@@ -49,6 +49,9 @@ pub struct Plan {
     pub memory_bytes: usize,
     pub opens: usize,
     pub metadata_snapshot_bytes: usize,
+    /// Of each core.
+    pub connections_max: usize,
+    pub send_buffer_bytes: usize,
     pub link_messages: usize,
     pub mesh_delay: [Duration; 2],
     pub turn_delay: [Duration; 2],
@@ -117,6 +120,8 @@ impl Plan {
                 32 << 10,
                 4 << 20,
             ]),
+            connections_max: *Dice::new(seed, "connections").pick(&[3, 1000, 1000, 1000]),
+            send_buffer_bytes: *Dice::new(seed, "send buffer").pick(&[4 << 10, 32 << 10, 256 << 10]),
             link_messages: draw("link", scenario.node.link_messages) as usize,
             mesh_delay: us(scenario.node.mesh_delay_us),
             turn_delay: us(scenario.node.turn_delay_us),

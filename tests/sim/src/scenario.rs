@@ -197,6 +197,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("retention", include_str!("../scenarios/retention.toml")),
     ("caching", include_str!("../scenarios/caching.toml")),
     ("pressure", include_str!("../scenarios/pressure.toml")),
+    ("crowd", include_str!("../scenarios/crowd.toml")),
     ("bulk", include_str!("../scenarios/bulk.toml")),
     ("errors", include_str!("../scenarios/errors.toml")),
     ("clients", include_str!("../scenarios/clients.toml")),
