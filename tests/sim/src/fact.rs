@@ -22,6 +22,22 @@ pub struct ClientId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
+/// Records of SDK clients are numbered apart from direct batches.
+const SDK_FROM: u64 = 1 << 40;
+
+impl BatchId {
+    #[must_use]
+    pub fn of_sdk(record: u64) -> Self {
+        Self(SDK_FROM + record)
+    }
+
+    /// The SDK sends it again by itself, until it is answered or given up.
+    #[must_use]
+    pub fn is_retried(self) -> bool {
+        self.0 >= SDK_FROM
+    }
+}
+
 /// What of a topic's configs changes what is promised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicPromise {

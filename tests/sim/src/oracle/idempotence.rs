@@ -1,5 +1,5 @@
 //! An idempotent lane's records are stored once, in order, without holes that nobody explains (I3, fault row 24;
-//! KIP-98). A record of another lane is stored at most as often as it was sent.
+//! KIP-98). A record of another lane is stored at most as often as it was sent, unless the SDK retries it.
 //!
 //! A number may be missing where its batch was refused, or nobody was told of it, or it was deleted, or lost with
 //! what memory had promised.
@@ -164,6 +164,11 @@ impl Idempotence {
                 .batches
                 .of_value(&value)
                 .filter(|(_, batch, _)| !matches!(batch.outcome, Outcome::Refused { .. }));
+            let mut sent = sent.peekable();
+            // The SDK says so of a producer that is not idempotent.
+            if sent.peek().is_some_and(|(id, batch, _)| id.is_retried() && !batch.idempotent) {
+                continue;
+            }
             let sent_count = sent.count();
             let (count, first) =
                 counts.entry((value.client, value.lane, value.number)).or_insert((0, seen.offset));
