@@ -1,8 +1,11 @@
 //! What stands in the metadata log, and reading it back.
 //!
 //! One record per frame. Without a key its value is a command; with one it is a part of a snapshot, and the key
-//! says which of how many. A snapshot's parts follow each other and count only when all are there; a log whose
-//! beginning has been deleted begins with a snapshot.
+//! says which of how many. A snapshot's parts follow each other and count only when all are there.
+//!
+//! The start is raised to a snapshot only, and only the checkpoint knows it: where that is lost the log begins with
+//! whatever stands first in its first segment. So a log that does not begin at 0 is read from its first whole
+//! snapshot on; what stands before changes what that snapshot holds already.
 
 use std::time::Duration;
 
@@ -67,7 +70,7 @@ pub(crate) struct Replay {
     /// Parts of a snapshot so far, and the number of the next one.
     snapshot: Vec<u8>,
     next_part: u32,
-    /// The beginning is gone, so nothing counts before a whole snapshot.
+    /// The beginning is gone, so nothing counts before a whole snapshot, which holds it.
     wants_snapshot: bool,
     /// Bytes of commands since the last snapshot.
     bytes: usize,
@@ -157,7 +160,8 @@ impl Replay {
         // A crash cut the snapshot short: the commands before it are still there.
         self.next_part = 0;
         if self.wants_snapshot {
-            return Err("a command before the snapshot that it changes".into());
+            reach::mark!("shard.command_before_first_snapshot");
+            return Ok(());
         }
         let command = Command::decode(value).map_err(|error| error.to_string())?;
         self.state.apply(&command).map_err(|error| error.to_string())
@@ -169,6 +173,10 @@ impl Replay {
         if part == 0 {
             self.snapshot.clear();
         } else if part != self.next_part {
+            if self.wants_snapshot && self.next_part == 0 {
+                reach::mark!("shard.part_of_snapshot_left_over");
+                return Ok(());
+            }
             return Err(format!("part {part} of a snapshot follows part {}", self.next_part));
         }
         self.snapshot.extend_from_slice(value);
@@ -187,5 +195,39 @@ impl Replay {
         self.wants_snapshot = false;
         self.bytes = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_frame::TimestampMs;
+
+    use super::*;
+
+    const NOW: Now = Now { mono: Duration::ZERO, wall: TimestampMs(1_700_000_000_000) };
+
+    /// Without its checkpoint a log begins with the first frame of a segment. A snapshot that began in the segment
+    /// before may go on there, and a later one holds everything.
+    #[test]
+    fn rest_of_an_older_snapshot_at_the_start_is_skipped() {
+        let start = Command::NodeStarted {
+            cluster_id: 77,
+            node: 0,
+            incarnation: 1,
+            cores: 1,
+            address: "127.0.0.1:9092".into(),
+        };
+        let mut state = ClusterState::default();
+        state.apply(&start).expect("the first start");
+        let parts: Vec<Frame> = snapshot_frames(NOW, 1, Offset(7), 64, &state.encode()).collect();
+        assert!(parts.len() > 2);
+        let mut replay = Replay::new(Offset(8), Offset(100));
+        replay.consume(&parts[1..]).expect("skipped");
+        replay.consume(&[command_frame(NOW, 1, Offset(20), &start)]).expect("skipped");
+        assert!(replay.wants_snapshot);
+        replay.consume(&parts).expect("whole");
+        assert!(!replay.wants_snapshot && *replay.state == state);
+        replay.consume(&parts[..1]).expect("cut short by a crash");
+        replay.consume(&parts[2..3]).expect_err("a part is missing where all that counts stands");
     }
 }

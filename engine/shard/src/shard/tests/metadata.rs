@@ -1,5 +1,6 @@
 use engine_api::{Acks, AlterTopic, CoreId, InitProducerError, ProduceError, Request, Response, TopicError};
 use storage_frame::{LogId, Offset};
+use storage_log::{FileName, SegmentId};
 use tests_disk::Operation;
 
 use super::disk;
@@ -234,6 +235,30 @@ fn damaged_metadata_log_stops_the_start_and_deletes_nothing() {
     assert_eq!(node.produce(partition, &["x"]), Err(ProduceError::NotLeader));
     let answer = node.ask(Request::InitProducer);
     assert!(matches!(answer, Response::InitProducer(Err(InitProducerError::StorageFailed { .. }))));
+}
+
+/// The checkpoint of the metadata log was lost, and the log's start with it: the log began with the first frame of
+/// the segment that its snapshot stands in, a change or the rest of an older snapshot. The start was refused ("a
+/// command before the snapshot that it changes"), and so was every later one, though nothing was missing.
+#[test]
+fn start_without_the_metadata_checkpoint_reads_from_the_first_whole_snapshot() {
+    let settings = Settings { cores: 1, metadata_snapshot_bytes: 4 << 10, ..Settings::default() };
+    let mut node = Node::start(disk::empty(), &settings);
+    let mut from_snapshot = 0;
+    let name = |round: usize| format!("{round}-{}", "x".repeat(100 + round * 7 % 97));
+    for round in 0..200 {
+        node.create(&name(round), 1, &[]);
+        if round >= 7 {
+            node.delete(&name(round - 7));
+        }
+        let mut disk = node.disk.clone();
+        disk.take_file(META_LOG, FileName::Checkpoint);
+        from_snapshot += u32::from(disk.file(META_LOG, FileName::Segment(SegmentId(1))).is_none());
+        let mut other = Node::start(disk, &settings);
+        assert!(other.is_ready(), "change {round}: {:?}", other.events);
+        assert_eq!(other.names(), node.names());
+    }
+    assert!(from_snapshot > 100, "{from_snapshot}");
 }
 
 #[test]
