@@ -344,7 +344,10 @@ impl CoreLogic {
     fn is_drained(&self) -> bool {
         match self.phase {
             Phase::Draining { .. } => {
-                self.outboxes.is_flushed() && self.server.stats().send_buffered_bytes == 0
+                // Answers of other cores may be on their way, though their logs are closed.
+                self.outboxes.is_flushed()
+                    && self.forwarded.is_empty()
+                    && self.server.stats().send_buffered_bytes == 0
             }
             Phase::Closing { .. } => true,
             Phase::Running | Phase::Stopping | Phase::Stopped | Phase::Ended => false,

@@ -274,6 +274,33 @@ fn a_stop_answers_what_was_accepted_then_says_goodbye() {
     }
 }
 
+/// The owner had closed its logs, the node ended, and the answer to a write that was accepted and durable was still
+/// between two cores: the client's core saw nothing on its way out, said goodbye, and the answer was lost.
+#[test]
+fn an_end_waits_for_answers_that_are_between_cores() {
+    let mut node = Node::start(2, LINK_MESSAGES_MAX);
+    let topic = node.create_topic(2);
+    let client = node.connect(0);
+    let read = node.clients[client].read(partition_of(&topic, 1));
+    node.disk_waits = true;
+    let id = node.clients[client].produce(partition_of(&topic, 1), &frames(3));
+    node.run(SOON);
+    node.cores.iter_mut().for_each(CoreLogic::stop);
+    node.held.push((1, 0));
+    node.disk_waits = false;
+    node.run(SOON);
+    assert_eq!(node.stopped, [true, true]);
+    let at = node.at;
+    node.cores.iter_mut().for_each(|core| core.all_stopped(at));
+    node.run(SOON);
+    assert!(!node.cores[0].is_ended() && node.cores[1].is_ended());
+    node.held.clear();
+    node.pump();
+    assert_eq!(stored(node.clients[client].received(id)), [0, 1, 2]);
+    assert!(node.cores[0].is_ended(), "a reader's waiting question has been answered, too");
+    node.clients[client].received(read);
+}
+
 /// Nothing it is sent arrives, and what it asked for does not fit on the way: the end comes all the same.
 #[test]
 fn a_client_that_is_gone_delays_the_end_by_a_bounded_time() {
