@@ -7,6 +7,7 @@
 mod look_ahead;
 mod scan;
 mod survey;
+mod unbegun;
 
 use std::collections::BTreeMap;
 
@@ -19,10 +20,11 @@ use crate::disk_op::{BLOCK_BYTES, DiskErrorKind, DiskOp, DiskReply, DiskResult, 
 use crate::event::Recovered;
 use crate::fields::FormatError;
 use crate::index::SegmentIndex;
-use crate::segment::{Point, Segment};
+use crate::segment::{FIRST_FRAME, Point, Segment};
 use crate::segment_header::{FirstBlock, SegmentHeader};
 use look_ahead::LookAhead;
 use scan::Scan;
+use unbegun::{LOOK_BYTES, later_write};
 
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -32,7 +34,7 @@ pub(crate) struct Opening {
     files: BTreeMap<SegmentId, u64>,
     indexes: Vec<SegmentId>,
     checkpoint: Option<Checkpoint>,
-    /// There is one, and it does not verify.
+    /// There is one, and it does not verify or cannot be read.
     is_checkpoint_damaged: bool,
     segments: Vec<Segment>,
     /// Where the segments end whose end is known, by index into `segments`: all of that was durable.
@@ -47,7 +49,15 @@ pub(crate) struct Opening {
 enum Step {
     List,
     ReadCheckpoint,
-    ReadHeaders { found: Vec<(SegmentId, FirstBlock)>, unread: Vec<SegmentId> },
+    ReadHeaders {
+        found: Vec<(SegmentId, FirstBlock)>,
+        unread: Vec<SegmentId>,
+    },
+    /// Of the last one found: what follows a first block that does not begin it.
+    LookBehindHeader {
+        found: Vec<(SegmentId, FirstBlock)>,
+        unread: Vec<SegmentId>,
+    },
     Scan(Box<Scan>),
     LookAhead(Box<Scan>, LookAhead),
     Remove(Box<Opened>),
@@ -107,6 +117,7 @@ impl Opening {
             Step::List => self.on_listed(result),
             Step::ReadCheckpoint => self.on_checkpoint(result),
             Step::ReadHeaders { found, unread } => self.on_header(found, unread, result),
+            Step::LookBehindHeader { found, unread } => self.on_behind_header(found, unread, result),
             Step::Scan(scan) => self.on_scanned(scan, result),
             Step::LookAhead(scan, ahead) => self.on_looked_ahead(scan, ahead, result),
             Step::Remove(opened) => self.on_removed(opened, result),
@@ -151,17 +162,21 @@ impl Opening {
                 }
                 Err(FormatError::Damaged(why)) => {
                     reach::mark!("log.checkpoint_damaged");
-                    self.is_checkpoint_damaged = true;
-                    self.notes.push(format!("checkpoint damaged ({why}): every segment is scanned"));
+                    self.do_without_checkpoint(&format!("damaged ({why})"));
                 }
             },
             Ok(other) => unreachable!("ReadFile answered by {other:?}"),
             Err(error) => {
                 reach::mark!("log.checkpoint_unreadable");
-                return Next::Failed(format!("checkpoint: {error}"));
+                self.do_without_checkpoint(&format!("unreadable ({error})"));
             }
         }
         self.survey()
+    }
+
+    fn do_without_checkpoint(&mut self, why: &str) {
+        self.is_checkpoint_damaged = true;
+        self.notes.push(format!("checkpoint {why}: every segment is scanned"));
     }
 
     /// Reads the first blocks of segments the checkpoint does not vouch for.
@@ -216,6 +231,31 @@ impl Opening {
             reach::mark!("log.segment_newer");
             return Next::Failed(format!("segment {}: {newer}", segment.0));
         }
+        let begins = matches!(&block, FirstBlock::Unreadable(_)) || self.is_ours(segment, &block);
+        let has_more = self.files.get(&segment).is_some_and(|bytes| *bytes > FIRST_FRAME);
+        found.push((segment, block));
+        if begins || !has_more {
+            return self.next_header(found, unread);
+        }
+        self.step = Step::LookBehindHeader { found, unread };
+        Next::Ask(DiskOp::Read { segment, position: FIRST_FRAME, bytes: LOOK_BYTES })
+    }
+
+    fn on_behind_header(
+        &mut self,
+        mut found: Vec<(SegmentId, FirstBlock)>,
+        unread: Vec<SegmentId>,
+        result: DiskResult,
+    ) -> Next {
+        let (segment, block) = found.pop().expect("the one whose first block was read");
+        let lost = match result {
+            Ok(DiskReply::Bytes(bytes)) => later_write(&block, &bytes)
+                .map(|position| format!("nothing there, a later write begins at {position}")),
+            Ok(other) => unreachable!("Read answered by {other:?}"),
+            Err(error) => Some(error.to_string()),
+        };
+        reach::mark!("log.segment_header_lost", lost.is_some());
+        let block = lost.map_or(block, |why| FirstBlock::Unreadable(FormatError::Damaged(why)));
         found.push((segment, block));
         self.next_header(found, unread)
     }

@@ -268,26 +268,27 @@ impl Story {
             return false;
         }
         assert!(self.rig.log.start() <= start, "starts at {}, not {start}", self.rig.log.start());
-        self.check_end();
+        self.check_end(&before);
         self.read_everything();
         self.rig.disk.set_faults(self.faults.clone());
         true
     }
 
-    /// Where the log ends before frames that were acknowledged, nothing could tell that they were there.
-    fn check_end(&mut self) {
+    /// Where the log ends before frames that were acknowledged, nothing could tell that they were there. `before`:
+    /// the files as its opening found them.
+    fn check_end(&mut self, before: &BTreeMap<FileName, Vec<u8>>) {
         let end = self.rig.log.durable_end();
         if end < self.durable_end && !self.has_late_writes {
             self.must_be_explained("acknowledged frames are gone");
             self.seen.cut += 1;
-            let checkpoint = self.rig.files().remove(&FileName::Checkpoint).map(Bytes::from);
+            let checkpoint = before.get(&FileName::Checkpoint).map(|file| Bytes::copy_from_slice(file));
             let known = checkpoint.and_then(|file| inspect::checkpoint(&file).ok());
             let known_end = known.as_ref().map_or(end, |known| known.durable_end);
             assert!(known_end <= end, "ends at {end}, the checkpoint knows {known_end}");
             // "What the mark cannot tell": it is believed where its block was left as it was.
             let is_marked = known.is_some_and(|known| known.closed_in_order && known_end == end);
             for later in self.answered.iter().filter(|write| write.first > end && !is_marked) {
-                let file = self.rig.disk.file(self.rig.id, FileName::Segment(later.segment));
+                let file = before.get(&FileName::Segment(later.segment));
                 let at = later.position as usize;
                 let found = file.and_then(|file| file.get(at..at + HEADER_BYTES));
                 assert!(

@@ -6,8 +6,11 @@ mod rig;
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod story;
 
+use rig::Rig;
+use storage_frame::{Frame, Offset};
+use storage_log::LogState;
 use story::{Faultiness, Story};
-use tests_disk::{Dice, Faults, ModelDisk};
+use tests_disk::{Dice, Faults, ModelDisk, Rate, Zone};
 
 /// Says at the end of a failed run how to repeat it.
 struct Told(&'static str, u64);
@@ -55,4 +58,78 @@ fn random_histories_with_crashes_keep_their_promises() {
 #[test]
 fn random_histories_with_faults_a_node_bears_keep_their_promises() {
     run_all("promised", Faultiness::Promised);
+}
+
+/// What opening finds: start, end, and the frames.
+type Found = (Offset, Offset, Vec<Frame>);
+
+fn found(rig: &mut Rig) -> Found {
+    assert_eq!(*rig.log.state(), LogState::Ready);
+    (rig.log.start(), rig.log.durable_end(), rig.read_all(1 << 20))
+}
+
+fn opened(disk: ModelDisk, of: &Rig) -> Found {
+    let mut rig = Rig::on(disk, of.id, of.config.clone(), 1);
+    rig.settle();
+    found(&mut rig)
+}
+
+/// A log's disk at some moment of its life, the power gone.
+fn left_by_a_history(seed: u64) -> Rig {
+    let disk = ModelDisk::new(seed, Faults::of_crashes());
+    let mut story = Story::begin(disk, 1, Faultiness::Crashes, &mut Dice::new(seed, "left"));
+    for _ in 0..STEPS / 4 {
+        story.step();
+    }
+    let mut rig = story.rig;
+    rig.set_full(false);
+    // It would take away what is compared.
+    (rig.config.retention_bytes, rig.config.retention_age) = (None, None);
+    rig.disk.crash();
+    rig
+}
+
+/// The power goes again at every operation of an opening, or one of them meets an error that passes: what the next
+/// one finds is what the first would have found, and in between nothing is taken for less.
+#[test]
+fn opening_may_be_cut_short_or_meet_an_error_at_every_operation() {
+    let (mut cut_count, mut error_count) = (0, 0);
+    for seed in 0..40 {
+        let left = left_by_a_history(seed);
+        let expected = opened(left.disk.clone(), &left);
+        for op_count in 0.. {
+            let mut rig = Rig::on(left.disk.clone(), left.id, left.config.clone(), 1);
+            for _ in 0..op_count {
+                rig.turn();
+                if rig.disk.under_way_count() > 0 && *rig.log.state() == LogState::Opening {
+                    rig.complete(0);
+                }
+            }
+            rig.turn();
+            if *rig.log.state() != LogState::Opening {
+                break;
+            }
+            let mut cut = rig.disk.clone();
+            cut.crash();
+            assert_eq!(opened(cut, &left), expected, "seed {seed}, cut at operation {op_count}");
+            cut_count += 1;
+
+            let mut faults = Faults::of_crashes();
+            for zone in Zone::ALL {
+                faults.in_zone_mut(zone).read_error = Rate::ALWAYS;
+                faults.in_zone_mut(zone).write_error = Rate::ALWAYS;
+            }
+            rig.disk.set_faults(faults);
+            rig.complete(0);
+            rig.disk.set_faults(Faults::of_crashes());
+            rig.settle();
+            error_count += usize::from(*rig.log.state() != LogState::Ready);
+            if *rig.log.state() == LogState::Ready {
+                assert_eq!(found(&mut rig), expected, "seed {seed}, error at operation {op_count}");
+            }
+            rig.disk.crash();
+            assert_eq!(opened(rig.disk, &left), expected, "seed {seed}, after an error at {op_count}");
+        }
+    }
+    assert!(cut_count > 150 && error_count > 100, "{cut_count} {error_count}");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rig::{Rig, config, fill, segment_count, segment_file, small_segments};
 use storage_frame::Offset;
-use storage_log::{FileName, LogConfig, LogEvent, LogState, ReadError, SegmentId};
-use tests_disk::{Dice, Operation};
+use storage_log::{DiskOp, FileName, LogConfig, LogEvent, LogState, ReadError, SegmentId};
+use tests_disk::{Dice, Faults, Operation, Rate, Zone};
 
 /// Writes sectors of the pending write as `lands` says, then loses power.
 fn tear(rig: &mut Rig, lands: impl Fn(usize) -> bool) {
@@ -288,6 +288,53 @@ fn lost_or_damaged_checkpoint_costs_a_scan_and_nothing_else() {
         assert_eq!(*rig.log.state(), LogState::Ready);
         assert_eq!(rig.read_all(1 << 20), frames);
     }
+}
+
+/// The device lost a segment's first write, header and all, after it had answered for it. What was written behind
+/// it stood in a file without a header: the next opening took that for one made ahead and removed it.
+#[test]
+fn segment_whose_first_write_was_lost_is_damage_when_another_one_follows() {
+    for first_bytes in [100, 9000] {
+        let mut rig = Rig::opened(config());
+        rig.append(1, 0, vec![1; first_bytes]);
+        rig.turn();
+        while !rig.pending().any(|op| matches!(op, DiskOp::Write { .. })) {
+            rig.complete(0);
+            rig.turn();
+        }
+        rig.disk.faults_mut().in_zone_mut(Zone::Written).lost_write = Rate::ALWAYS;
+        let nth = rig.pending().position(|op| matches!(op, DiskOp::Write { .. })).unwrap();
+        rig.complete(nth);
+        rig.disk.set_faults(Faults::of_crashes());
+        assert_eq!(rig.log.durable_end(), Offset(1));
+        rig.append_durably(1, 0, vec![2; 100]);
+        rig.append_durably(1, 0, vec![3; 100]);
+        let before = rig.files();
+        rig.crash_and_reopen();
+        assert!(
+            matches!(rig.log.state(), LogState::Damaged { why, .. } if why.contains("a later write begins")),
+            "{:?}",
+            rig.log.state()
+        );
+        assert_eq!(rig.files(), before);
+    }
+}
+
+/// The same of a write that was never answered is a torn one: the file goes.
+#[test]
+fn segment_whose_first_write_lost_its_header_in_a_crash_is_a_left_over() {
+    let mut rig = Rig::opened(config());
+    for n in 0..5 {
+        rig.append(1, n, vec![n as u8; 3000]);
+    }
+    rig.turn();
+    while !rig.pending().any(|op| matches!(op, DiskOp::Write { .. })) {
+        rig.complete(0);
+        rig.turn();
+    }
+    tear(&mut rig, |sector| sector != 0);
+    assert_eq!(*rig.log.state(), LogState::Ready);
+    assert_eq!((rig.log.durable_end(), segment_count(&rig)), (Offset(0), 0));
 }
 
 /// Retention had taken every segment of an idle log and left the checkpoint, which alone knew where the log ended.

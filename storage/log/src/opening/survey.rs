@@ -95,7 +95,7 @@ impl Opening {
         }
     }
 
-    fn is_ours(&self, id: SegmentId, block: &FirstBlock) -> bool {
+    pub(super) fn is_ours(&self, id: SegmentId, block: &FirstBlock) -> bool {
         matches!(block, FirstBlock::Header(header) if self.is_ours_header(id, header))
     }
 
