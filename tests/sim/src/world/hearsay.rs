@@ -116,11 +116,11 @@ impl Hearsay {
                 Some(Fact::Read { by: client, from, asked_at, asked, log_start, high_watermark, records })
             }
             SdkNote::AdminAsked { ask, what } => {
-                let fact = match &what {
-                    AdminAsk::DeleteRecords { topic, partition, before } => self
-                        .partition(topic, *partition)
-                        .map(|partition| Fact::DeleteAsked { partition, before: *before }),
-                    _ => None,
+                let fact = if let AdminAsk::DeleteRecords { topic, partition, before } = &what {
+                    let partition = self.partition(topic, *partition);
+                    partition.map(|partition| Fact::DeleteAsked { partition, before: *before })
+                } else {
+                    None
                 };
                 self.asked.insert(ask, (at, what));
                 fact

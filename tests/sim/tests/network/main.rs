@@ -154,7 +154,16 @@ fn check(seed: u64, run: &Run) {
                 }
                 assert_eq!(reading[&(*reader, *partition)], *next_offset, "seed {seed}");
             }
-            _ => {}
+            SdkNote::ReaderEnded { .. }
+            | SdkNote::ReaderOpened { .. }
+            | SdkNote::ReaderDropped { .. }
+            | SdkNote::NotTaken { .. }
+            | SdkNote::AdminAsked { .. }
+            | SdkNote::AdminAnswered { .. }
+            | SdkNote::ConnectFailed { .. }
+            | SdkNote::Connected
+            | SdkNote::Died
+            | SdkNote::Ended => {}
         }
     }
     let refused: BTreeSet<Value> = values_with(&sent, Verdict::NotStored).collect();
