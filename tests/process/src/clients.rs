@@ -43,6 +43,8 @@ pub struct Clients {
 pub struct Load {
     pub producer: ProducerConfig,
     pub records_per_second: u64,
+    /// It ends by itself after so many.
+    pub records_max: u64,
     /// Values are from a few bytes to this.
     pub value_bytes_max: usize,
     pub seed: u64,
@@ -50,7 +52,13 @@ pub struct Load {
 
 impl Load {
     pub fn new(seed: u64) -> Load {
-        Load { producer: ProducerConfig::default(), records_per_second: 4_000, value_bytes_max: 600, seed }
+        Load {
+            producer: ProducerConfig::default(),
+            records_per_second: 4_000,
+            records_max: u64::MAX,
+            value_bytes_max: 600,
+            seed,
+        }
     }
 }
 
@@ -68,8 +76,13 @@ impl Clients {
 
     /// The same knowledge, to be held against another broker.
     pub fn elsewhere(&self, options: &Options) -> Clients {
-        let other = Clients::new(options);
-        Clients { history: Arc::clone(&self.history), ..other }
+        Clients { history: Arc::clone(&self.history), ..Clients::new(options) }
+    }
+
+    /// With what others knew.
+    pub fn knowing(options: &Options, history: History) -> Clients {
+        let producers = AtomicU32::new(history.producer_count());
+        Clients { history: Arc::new(Mutex::new(history)), producers, ..Clients::new(options) }
     }
 
     /// A silent connection is given up after this.
@@ -97,7 +110,11 @@ impl Clients {
     /// A connection of its own: one that lived through the last fault may not have noticed yet.
     #[track_caller]
     pub fn client(&self) -> Client {
-        self.block_on(Client::connect(self.config.clone())).expect("the broker is there")
+        self.block_on(self.connect())
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.config.clone()).await.expect("the broker is there")
     }
 
     #[track_caller]
@@ -156,7 +173,7 @@ impl Clients {
         for partition in 0..described.partitions.len() as u32 {
             let place = Place { topic: described.id, partition };
             let known_end = self.history().known_end(place);
-            let read = self.read(topic, partition);
+            let read = self.read(topic, partition, Start::Beginning);
             if let Some(error) = read.error {
                 panic!("{topic} {partition}, after {} records: {error}", read.values.len());
             }
@@ -166,11 +183,11 @@ impl Clients {
         count
     }
 
-    /// One partition from its start to its end, or to the first error.
+    /// One partition to its end, or to the first error.
     #[track_caller]
-    pub fn read(&self, topic: &str, partition: u32) -> Read {
+    pub fn read(&self, topic: &str, partition: u32, start: Start) -> Read {
         let client = self.client();
-        self.block_on(read(&client, topic, partition))
+        self.block_on(read(&client, topic, partition, start))
     }
 
     /// Until so many more records were acknowledged.
@@ -202,9 +219,9 @@ pub struct Read {
     pub error: Option<ReadError>,
 }
 
-async fn read(client: &Client, topic: &str, partition: u32) -> Read {
+async fn read(client: &Client, topic: &str, partition: u32, start: Start) -> Read {
     let mut read = Read { start: 0, values: Vec::new(), error: None };
-    let config = ReaderConfig::new(topic).partitions([partition]).from(Start::Beginning).until_end();
+    let config = ReaderConfig::new(topic).partitions([partition]).from(start).until_end();
     let mut reader = match client.reader(config).await {
         Ok(reader) => reader,
         Err(error) => return Read { error: Some(error), ..read },
@@ -247,6 +264,12 @@ impl Producing {
     #[track_caller]
     pub fn end(self, clients: &Clients) -> Vec<DeliveryError> {
         self.stop.store(true, Ordering::Relaxed);
+        self.finish(clients)
+    }
+
+    /// As [`end`](Self::end), once it has ended by itself.
+    #[track_caller]
+    pub fn finish(self, clients: &Clients) -> Vec<DeliveryError> {
         clients.block_on(async {
             self.sending.await.expect("the producer rides through");
             self.hearing.await.expect("every answer is a possible one")
@@ -272,7 +295,7 @@ impl Lane {
         let per_beat = (load.records_per_second * PACE.as_millis() as u64).div_ceil(1000);
         let mut beats = tokio::time::interval(PACE);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for n in 0_u64.. {
+        for n in 0..load.records_max {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -370,12 +393,15 @@ impl Follower {
                 Ok(reader) => self.take(reader).await,
                 Err(error) => error,
             };
-            match error {
-                ReadError::Closed => return,
-                // The broker was away for long; a new reader goes on.
-                ReadError::Unavailable { .. } | ReadError::Metadata(_) | ReadError::FindOffset { .. } => {}
-                error => panic!("{:?}, at offset {next}: {error}", self.place),
+            if error == ReadError::Closed {
+                return;
             }
+            // The broker was away for long; a new reader goes on.
+            let goes_on = matches!(
+                error,
+                ReadError::Unavailable { .. } | ReadError::Metadata(_) | ReadError::FindOffset { .. }
+            );
+            assert!(goes_on, "{:?}, at offset {next}: {error}", self.place);
         }
     }
 

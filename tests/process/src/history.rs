@@ -28,13 +28,13 @@ pub enum Told {
     Refused,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct History {
     partitions: BTreeMap<Place, Partition>,
     acked_count: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Partition {
     sent: HashMap<Vec<u8>, Sent>,
     /// By producer.
@@ -85,6 +85,12 @@ impl History {
     /// Records that were acknowledged so far.
     pub fn acked_count(&self) -> usize {
         self.acked_count
+    }
+
+    /// Numbers below it are taken.
+    pub fn producer_count(&self) -> u32 {
+        let producers = self.partitions.values().flat_map(|partition| partition.sent_counts.keys());
+        producers.max().map_or(0, |last| last + 1)
     }
 
     /// Below it everything was acknowledged or seen by somebody.

@@ -80,7 +80,7 @@ fn damage_is_reported_and_never_cut_off() {
 }
 
 /// Up to the last byte that is not zero.
-fn used_bytes(path: &Path) -> u64 {
+pub(crate) fn used_bytes(path: &Path) -> u64 {
     let mut file = File::open(path).unwrap();
     let mut end = 0;
     let (mut at, mut buffer) = (0, vec![0; 1 << 20]);

@@ -90,22 +90,18 @@ fn full_and_mended(seed: u64, free_space_min: u64, remedy: Remedy) {
 }
 
 fn free(broker: &Broker, clients: &Clients, remedy: Remedy) {
-    let client = clients.client();
+    let cli = |args: &[&str]| drop(broker.cli().run(args).expect(0));
     match remedy {
-        Remedy::DeleteTopic => broker.cli().run(&["topic", "delete", "bulk"]).expect(0),
-        Remedy::DeleteRecords => {
+        Remedy::DeleteTopic => cli(&["topic", "delete", "bulk"]),
+        Remedy::Retention => cli(&["topic", "alter", "bulk", "--config", "retention.bytes=1"]),
+        Remedy::DeleteRecords => clients.block_on(async {
+            let admin = clients.connect().await.admin();
             for partition in 0..2 {
-                clients.block_on(async {
-                    let end = client.admin().find_offset("bulk", partition, Place::End).await.unwrap();
-                    client.admin().delete_records("bulk", partition, end.offset).await.unwrap();
-                });
+                let end = admin.find_offset("bulk", partition, Place::End).await.unwrap();
+                admin.delete_records("bulk", partition, end.offset).await.unwrap();
             }
-            return;
-        }
-        Remedy::Retention => {
-            broker.cli().run(&["topic", "alter", "bulk", "--config", "retention.bytes=1"]).expect(0)
-        }
-    };
+        }),
+    }
 }
 
 #[test]

@@ -18,4 +18,5 @@ mod stall;
 mod start;
 mod start_errors;
 mod stop;
+mod tampering;
 mod verify;
