@@ -10,7 +10,6 @@ use crate::fact::{At, Fact};
 pub(super) struct Deletes {
     /// How often each offset was asked for.
     asked: BTreeMap<PartitionId, BTreeMap<u64, u32>>,
-    answered: BTreeMap<PartitionId, u64>,
 }
 
 impl Deletes {
@@ -28,10 +27,6 @@ impl Deletes {
                     }
                 }
             }
-            Fact::Deleted { partition, before } => {
-                let known = self.answered.entry(*partition).or_default();
-                *known = (*known).max(before.0);
-            }
             _ => {}
         }
     }
@@ -40,10 +35,5 @@ impl Deletes {
     pub(super) fn before(&self, partition: PartitionId) -> u64 {
         let asked = self.asked.get(&partition).and_then(|asked| asked.keys().next_back());
         asked.copied().unwrap_or(0)
-    }
-
-    /// The start is not below it, whatever happens.
-    pub(super) fn answered(&self, partition: PartitionId) -> u64 {
-        self.answered.get(&partition).copied().unwrap_or(0)
     }
 }

@@ -31,6 +31,7 @@ struct Partition {
     log_start: Floor,
     /// What no end of a process takes back.
     durable_high_watermark: u64,
+    durable_start: u64,
     /// Without its checkpoint a log is scanned from the first segment there is, and starts there.
     is_start_lost: bool,
 }
@@ -122,11 +123,14 @@ impl Ends {
                     && let Some(partition) = self.partitions.get_mut(&id)
                     && std::mem::take(&mut partition.is_start_lost)
                 {
+                    partition.durable_start = 0;
                     partition.log_start.lower(at.time, 0);
                 }
             }
             Fact::Deleted { partition, before } => {
-                self.partitions.entry(*partition).or_default().log_start.raise(at.time, before.0);
+                let partition = self.partitions.entry(*partition).or_default();
+                partition.durable_start = partition.durable_start.max(before.0);
+                partition.log_start.raise(at.time, before.0);
             }
             _ => {}
         }
@@ -143,7 +147,7 @@ impl Ends {
                 let safe_end = log.map_or(0, |log| self.tails.safe_end(log));
                 partition.high_watermark.lower(now, partition.durable_high_watermark.max(safe_end));
             }
-            partition.log_start.lower(now, self.deletes.answered(*id));
+            partition.log_start.lower(now, partition.durable_start);
         }
     }
 

@@ -104,7 +104,12 @@ impl World {
         let mut dice = Dice::nth(self.plan.seed, "harm", self.dice.chaos.roll());
         // What cannot be read may be whole: but for an index, a log that meets it waits for somebody to mend the disk.
         let is_borne = kind != FaultKind::LatentError || zone == Zone::Index;
-        if self.plan.beyond_promise {
+        if self.plan.beyond_promise
+            && kind == FaultKind::LostFile
+            && matches!(zone, Zone::Written | Zone::Sealed)
+        {
+            self.lose_segment(zone, &mut dice);
+        } else if self.plan.beyond_promise {
             self.disk.damage(kind, zone, &mut dice);
         } else if zone == Zone::Checkpoint && is_borne {
             self.harm_checkpoint(kind, &mut dice);
@@ -112,6 +117,16 @@ impl World {
             self.disk.damage(kind, zone, &mut dice);
         }
         self.tell_injected();
+    }
+
+    /// Not of a process that holds it open; and not the metadata's: without it there is no topic, nor anybody who knows
+    /// that there was one.
+    fn lose_segment(&mut self, zone: Zone, dice: &mut Dice) {
+        let logs: Vec<LogId> = self.disk.logs().filter(|log| *log != LogId(0)).collect();
+        if self.process.is_none() && !logs.is_empty() {
+            let log = *dice.pick(&logs);
+            self.disk.damage_log(log, FaultKind::LostFile, zone, dice);
+        }
     }
 
     /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends.
