@@ -328,11 +328,7 @@ impl Partition {
     }
 
     fn on_opened(&mut self, ctx: &mut Context, now: Now, recovered: &Recovered) {
-        if self.stage == Stage::Removing {
-            reach::mark!("shard.opened_while_removed");
-            return;
-        }
-        assert_eq!(self.stage, Stage::Opening);
+        assert_eq!(self.stage, Stage::Opening, "a log being removed does not say that it was opened");
         self.stage = Stage::Open;
         ctx.changed.push(self.key);
         let log = self.log.as_ref().expect("just opened");

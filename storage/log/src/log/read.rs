@@ -293,7 +293,7 @@ impl Log {
         let start = job.place.expect("it was read from somewhere");
         let (salt, end) = (self.segments[nth].salt(), self.readable_end(&self.segments[nth]));
         let index = self.reads.loaded(segment).map(|loaded| &mut loaded.index);
-        let walked = job.walk(&piece, start.at, salt, end, index);
+        let walked = job.walk(&piece, start.at, salt, end, self.life, index);
         self.save_if_rebuilt(segment, end);
         self.on_walked(job, nth, start, piece.len(), walked);
     }
@@ -419,11 +419,8 @@ impl Log {
 
     fn store_index(&mut self, index: &SegmentIndex) {
         let id = index.segment;
-        let Some(segment) = self.segments.iter().find(|segment| segment.id == id && segment.is_begun())
-        else {
-            reach::mark!("log.index_of_retired_segment");
-            return; // Retired meanwhile.
-        };
+        let segment = self.segments.iter().find(|segment| segment.id == id);
+        let segment = segment.expect("what is retired is forgotten");
         let bytes = index.encode(self.id, segment.generation);
         self.ops.ask(Purpose::SaveIndex(id), DiskOp::ReplaceFile { name: FileName::Index(id), bytes });
     }
