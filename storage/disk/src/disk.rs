@@ -235,7 +235,7 @@ impl Inner {
 
     async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: usize) -> DiskResult {
         let path = self.path(log, FileName::Segment(segment));
-        let file = self.segment(log, segment, &path).await?;
+        let file = self.segment_to_read(log, segment, &path).await?;
         let read = segment::read(&file, position, bytes).await;
         Ok(DiskReply::Bytes(read.map_err(|error| disk_error("read", &path, &error))?))
     }
@@ -335,6 +335,27 @@ impl Inner {
         }
         let opened = self.gates.opening(log, self.files.open((log, segment), path)).await;
         opened.map_err(|error| disk_error("open", path, &error))
+    }
+
+    /// What lies on a file system that has gone read-only can be read still. Not kept open: nobody could write it.
+    async fn segment_to_read(
+        &self,
+        log: LogId,
+        segment: SegmentId,
+        path: &Path,
+    ) -> Result<Rc<DmaFile>, DiskError> {
+        if let Some(file) = self.files.cached((log, segment)) {
+            return Ok(file);
+        }
+        let open = async {
+            match self.files.open((log, segment), path).await {
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    DmaFile::open(path).await.map(Rc::new).map_err(system_error)
+                }
+                opened => opened,
+            }
+        };
+        self.gates.opening(log, open).await.map_err(|error| disk_error("open", path, &error))
     }
 
     fn path(&self, log: LogId, name: FileName) -> PathBuf {

@@ -219,7 +219,8 @@ pub struct Read {
     pub error: Option<ReadError>,
 }
 
-async fn read(client: &Client, topic: &str, partition: u32, start: Start) -> Read {
+/// One partition to its end, or to the first error.
+pub async fn read(client: &Client, topic: &str, partition: u32, start: Start) -> Read {
     let mut read = Read { start: 0, values: Vec::new(), error: None };
     let config = ReaderConfig::new(topic).partitions([partition]).from(start).until_end();
     let mut reader = match client.reader(config).await {

@@ -84,6 +84,11 @@ impl Disk {
         path
     }
 
+    /// Has the kernel write out what it would write some time, whether that works or not.
+    pub fn sync(&self) {
+        let _ = run("sync", &["-f", text(&self.point)]);
+    }
+
     /// What the kernel does when it meets an error in the file system: from now on nothing can be written. (A
     /// remount by hand is refused while files are open for writing.)
     pub fn go_read_only(&self) {

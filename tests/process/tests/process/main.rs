@@ -1,5 +1,6 @@
 //! The broker as a process: what the harness in `tests_process` starts, kills and feeds.
 
+mod broken_disk;
 mod chaos;
 mod client_errors;
 mod clock;
@@ -10,7 +11,6 @@ mod hostile;
 mod kill;
 mod memory;
 mod pause;
-mod read_only;
 mod round_trip;
 mod sdk;
 mod space;

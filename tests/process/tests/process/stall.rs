@@ -34,8 +34,7 @@ fn start(disk: &Disk) -> Broker {
     Broker::start(Options::new(disk.path()).env("MILLSTREAM_FREE_SPACE_MIN", FREE_SPACE_MIN))
 }
 
-/// Acks wait, records whose time is over say so in time, reads of what is in memory and admin that writes nothing go
-/// on; what was acknowledged up to any moment of the stall is on stable storage; afterwards all go on by themselves.
+/// Acks wait, records whose time is over say so in time, admin that writes nothing goes on; what was acknowledged up to any moment of the stall is on stable storage; afterwards all go on by themselves.
 #[test]
 fn while_a_disk_stalls_nothing_is_acknowledged_early() {
     let mut chance = Chance::new(51);
