@@ -138,6 +138,7 @@ impl Plan {
                 producers: draw("sdk producers", sdk.producers) as u32,
                 readers: draw("sdk readers", sdk.readers) as u32,
                 admins: draw("sdk admins", sdk.admins) as u32,
+                hostiles: u32::from(is_on("sdk_hostile", true)),
                 first_client: SDK_CLIENTS_FROM,
                 until: Duration::from_millis(draw("sdk until", sdk.until_ms)),
                 records_max: draw("sdk records", sdk.records) as u32,

@@ -46,6 +46,24 @@ pub fn server() -> Arc<rustls::ServerConfig> {
     Arc::new(config)
 }
 
+/// A client's TLS without the SDK. Its sessions are its own.
+///
+/// # Panics
+/// Never: the certificate is a good one.
+#[must_use]
+pub fn client() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate().der.clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring has TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![net_wire::ALPN.to_vec()];
+    config
+}
+
 /// What clients are told to believe.
 #[must_use]
 pub fn trust() -> Trust {

@@ -1,6 +1,7 @@
 //! Clients on the real SDK, each a task that does what its dice say.
 //!
-//! - [`note`]: what they did and learned. - `producing`, `reading`, `admin`: one life of a client each.
+//! - [`note`]: what they did and learned.
+//! - `producing`, `reading`, `admin`: one life of a client each; `hostile`: of one that is not on the SDK.
 //!
 //! Bounded in count and in time: nothing begins after [`SdkPlan::until`], and what had begun by then ends by the
 //! timeouts it was given, [`ENDING_MAX`] later at most, whether or not anybody answers.
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 mod admin;
+mod hostile;
 pub mod note;
 mod producing;
 mod reading;
@@ -33,6 +35,8 @@ pub struct SdkPlan {
     pub producers: u32,
     pub readers: u32,
     pub admins: u32,
+    /// Clients that are not on the SDK and break what rules there are.
+    pub hostiles: u32,
     /// The first client's number; the others follow.
     pub first_client: u32,
     /// No client begins anything after this.
@@ -76,7 +80,12 @@ struct Life {
 /// Runs all clients of `plan` to their end.
 pub async fn run(net: &Net, plan: &SdkPlan, seed: u64, journal: &Journal) {
     let mut tasks = JoinSet::new();
-    let roles = [(Role::Producer, plan.producers), (Role::Reader, plan.readers), (Role::Admin, plan.admins)];
+    let roles = [
+        (Role::Producer, plan.producers),
+        (Role::Reader, plan.readers),
+        (Role::Admin, plan.admins),
+        (Role::Hostile, plan.hostiles),
+    ];
     let mut number = plan.first_client;
     for (role, count) in roles {
         for _ in 0..count {
@@ -100,6 +109,7 @@ enum Role {
     Producer,
     Reader,
     Admin,
+    Hostile,
 }
 
 async fn play(net: &Net, plan: &SdkPlan, journal: Journal, role: Role, id: ClientId, seed: u64) {
@@ -108,11 +118,16 @@ async fn play(net: &Net, plan: &SdkPlan, journal: Journal, role: Role, id: Clien
     cast.pause(Duration::from_millis(200)).await;
     while cast.life < plan.lives_max && !cast.is_late() {
         cast.life += 1;
+        if matches!(role, Role::Hostile) {
+            cast.be_hostile().await;
+            continue;
+        }
         match cast.connect().await {
             Some(life) => match role {
                 Role::Producer => cast.produce(life).await,
                 Role::Reader => cast.read(life).await,
                 Role::Admin => cast.administer(life).await,
+                Role::Hostile => unreachable!("has no life of the SDK's"),
             },
             None => cast.pause(Duration::from_secs(2)).await,
         }

@@ -38,6 +38,7 @@ fn plan() -> SdkPlan {
         producers: 3,
         readers: 2,
         admins: 1,
+        hostiles: 1,
         first_client: 100,
         until: UNTIL,
         records_max: 300,
