@@ -25,6 +25,9 @@ pub struct LogConfig {
 pub(crate) const WRITE_BYTES_MAX: usize = 1 << 20;
 /// A read of frames asks the disk for no more at once, unless one frame is larger.
 pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
+/// A read that fails is asked so often before its error is believed: a device that lost a command or was being
+/// reset answers the next one.
+pub(crate) const READ_ATTEMPTS_MAX: u32 = 4;
 /// Durable frames kept in memory per log; the owner shrinks it further when memory is short.
 pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
 /// One index entry for this many bytes of frames.

@@ -264,7 +264,7 @@ impl Log {
     }
 
     pub fn on_disk(&mut self, now: Now, op: OpId, result: DiskResult, out: &mut Vec<LogEvent>) {
-        let purpose = self.ops.finish(op);
+        let Some(purpose) = self.ops.on_answer(op, &result) else { return };
         match purpose {
             Purpose::Open => self.on_opening(now, result),
             Purpose::Write(_) => self.on_written(now, result),

@@ -1,6 +1,7 @@
 //! Operations asked for and not yet answered, each with what it was for.
 
-use crate::disk_op::{DiskOp, OpId, SegmentId};
+use crate::config::READ_ATTEMPTS_MAX;
+use crate::disk_op::{DiskErrorKind, DiskOp, DiskResult, OpId, SegmentId};
 use crate::event::ReadId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,32 +56,68 @@ pub(crate) struct Ops {
     /// Not yet taken by the owner.
     wanted: Vec<(OpId, DiskOp)>,
     /// Taken or wanted. Few: one write, one zero, a checkpoint, the reads of the moment.
-    open: Vec<(OpId, Purpose)>,
+    open: Vec<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: OpId,
+    purpose: Purpose,
+    /// Of what only reads: to ask it again.
+    read: Option<Box<Again>>,
+}
+
+#[derive(Debug)]
+struct Again {
+    op: DiskOp,
+    attempt_count: u32,
 }
 
 impl Ops {
     pub(crate) fn ask(&mut self, purpose: Purpose, op: DiskOp) {
+        let only_reads = matches!(op, DiskOp::List | DiskOp::ReadFile { .. } | DiskOp::Read { .. });
+        let read = only_reads.then(|| Box::new(Again { op: op.clone(), attempt_count: 1 }));
+        self.push(purpose, op, read);
+    }
+
+    fn push(&mut self, purpose: Purpose, op: DiskOp, read: Option<Box<Again>>) {
         let id = OpId(self.asked_count);
         self.asked_count += 1;
         self.wanted.push((id, op));
-        self.open.push((id, purpose));
+        self.open.push(Open { id, purpose, read });
     }
 
     pub(crate) fn take(&mut self, out: &mut Vec<(OpId, DiskOp)>) {
         out.append(&mut self.wanted);
     }
 
+    /// What `id` was for; `None`: it was a read that failed in a way that may pass, and it is asked again.
+    ///
     /// # Panics
     /// When `id` was not asked for or has been answered already.
-    pub(crate) fn finish(&mut self, id: OpId) -> Purpose {
-        let at = self.open.iter().position(|(open, _)| *open == id).expect("an answer to an open operation");
-        self.open.swap_remove(at).1
+    pub(crate) fn on_answer(&mut self, id: OpId, result: &DiskResult) -> Option<Purpose> {
+        let Open { purpose, read, .. } = self.close(id);
+        let has_failed = result.as_ref().is_err_and(|error| error.kind == DiskErrorKind::Io);
+        match read {
+            Some(mut again) if has_failed && again.attempt_count < READ_ATTEMPTS_MAX => {
+                reach::mark!("log.read_asked_again");
+                again.attempt_count += 1;
+                self.push(purpose, again.op.clone(), Some(again));
+                None
+            }
+            _ => Some(purpose),
+        }
+    }
+
+    fn close(&mut self, id: OpId) -> Open {
+        let at = self.open.iter().position(|open| open.id == id).expect("an answer to an open operation");
+        self.open.swap_remove(at)
     }
 
     /// Takes back what nobody has seen yet.
     pub(crate) fn withdraw_wanted(&mut self) {
         for (id, _) in std::mem::take(&mut self.wanted) {
-            self.finish(id);
+            self.close(id);
         }
     }
 
@@ -89,7 +126,7 @@ impl Ops {
     }
 
     pub(crate) fn any(&self, purpose: impl Fn(Purpose) -> bool) -> bool {
-        self.open.iter().any(|(_, open)| purpose(*open))
+        self.open.iter().any(|open| purpose(open.purpose))
     }
 
     pub(crate) fn uses(&self, segment: SegmentId) -> bool {

@@ -57,7 +57,7 @@ impl Opening {
             if self.is_checkpoint_damaged && self.damaged_behind.is_none() {
                 reach::mark!("log.nothing_tells_the_end");
                 // All that was written may have been retired: begun at 0, offsets would mean something else.
-                let why = "checkpoint damaged, and no segment tells where the log ends";
+                let why = "no checkpoint can be read, and no segment tells where the log ends";
                 self.damaged_behind = Some(why.to_owned());
             }
         }
