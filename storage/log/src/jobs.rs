@@ -1,7 +1,7 @@
 //! Reads and finds that wait for the disk: where each has got to, and how it judges the bytes that come.
 
 use bytes::Bytes;
-use storage_frame::{Frame, FrameError, FrameHeader, HEADER_BYTES, Offset, Salt, TimestampMs};
+use storage_frame::{Frame, FrameError, FrameHeader, HEADER_BYTES, LeaderEpoch, Offset, Salt, TimestampMs};
 
 use crate::disk_op::SegmentId;
 use crate::event::ReadId;
@@ -61,6 +61,22 @@ pub(crate) enum Walked {
     Bad(Place, String),
 }
 
+/// What this process wrote: a write that the device lost may leave what an earlier life wrote at its place, and all
+/// but the epoch of that verifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Frames from here on were appended in this life...
+    pub(crate) start: Offset,
+    /// ...at this epoch or a later one.
+    pub(crate) epoch: LeaderEpoch,
+}
+
+impl Life {
+    fn is_before(self, header: &FrameHeader) -> bool {
+        header.base_offset >= self.start && header.leader_epoch < self.epoch
+    }
+}
+
 impl Job {
     pub(crate) fn new(id: ReadId, goal: Goal) -> Self {
         Self { id, goal, place: None, waits_for: None, without_index: false, asked_bytes: 0 }
@@ -78,13 +94,15 @@ impl Job {
         matches!(self.goal, Goal::Find { limit, .. } if offset >= limit)
     }
 
-    /// Judges `piece`, which begins at `start`; frames end at `end_position` at the latest.
+    /// Judges `piece`, which begins at `start`; frames end at `end_position` at the latest, and those of this life
+    /// are of this life.
     pub(crate) fn walk(
         &self,
         piece: &Bytes,
         start: Place,
         salt: Salt,
         end_position: u64,
+        life: Life,
         mut index: Option<&mut SegmentIndex>,
     ) -> Walked {
         let mut place = start;
@@ -103,6 +121,11 @@ impl Job {
             };
             if header.base_offset != place.offset {
                 let why = format!("offset {} where {} follows", header.base_offset, place.offset);
+                return answer_or_bad(frames, place, why);
+            }
+            if life.is_before(&header) {
+                let why =
+                    format!("epoch {} below {}, a frame of an earlier life", header.leader_epoch, life.epoch);
                 return answer_or_bad(frames, place, why);
             }
             let next =

@@ -25,6 +25,7 @@ use storage_frame::{Frame, LeaderEpoch, LogId, Now, Offset, TimestampMs};
 use crate::config::{APP_STATE_BYTES_MAX, HOUSEKEEPING_EVERY, LogConfig};
 use crate::disk_op::{DiskOp, DiskResult, OpId, SegmentId};
 use crate::event::{Find, LogEvent, LogState, Read};
+use crate::jobs::Life;
 use crate::opening::{Next, Opened, Opening};
 use crate::ops::{Ops, Purpose};
 use crate::recent::Recent;
@@ -49,6 +50,7 @@ pub struct Log {
     start: Offset,
     durable: Point,
     staged: Point,
+    life: Life,
     /// Oldest first; never empty.
     segments: VecDeque<Segment>,
     recent: Recent,
@@ -84,6 +86,7 @@ impl Log {
             start: Offset::ZERO,
             durable: begin,
             staged: begin,
+            life: Life { start: begin.offset, epoch: begin.epoch },
             writer: Writer::of_planned(&segment),
             segments: VecDeque::from([segment]),
             recent: Recent::default(),
@@ -366,6 +369,7 @@ impl Log {
         self.start = opened.start;
         self.durable = opened.end;
         self.staged = opened.end;
+        self.life = Life { start: opened.end.offset, epoch: opened.end.epoch };
         self.segments = opened.segments.into();
         let last = self.segments.back().expect("at least one");
         self.writer = Writer::opened(last, opened.file_bytes, opened.tail, opened.index);

@@ -89,6 +89,31 @@ fn left_by_a_history(seed: u64) -> Rig {
     rig
 }
 
+/// The first `op_count` operations are done.
+fn opening_of(rig: &mut Rig, op_count: u64) {
+    for _ in 0..op_count {
+        rig.turn();
+        if rig.disk.under_way_count() > 0 && *rig.log.state() == LogState::Opening {
+            rig.complete(0);
+        }
+    }
+    rig.turn();
+}
+
+/// Those behind the first `op_count` fail, so many of them.
+fn opening_with_errors(rig: &mut Rig, op_count: u64, failed_count: u64) {
+    opening_of(rig, op_count);
+    let mut faults = Faults::of_crashes();
+    for zone in Zone::ALL {
+        faults.in_zone_mut(zone).read_error = Rate::ALWAYS;
+        faults.in_zone_mut(zone).write_error = Rate::ALWAYS;
+    }
+    rig.disk.set_faults(faults);
+    opening_of(rig, failed_count);
+    rig.disk.set_faults(Faults::of_crashes());
+    rig.settle();
+}
+
 /// The power goes again at every operation of an opening, or one of them meets an error that passes: what the next
 /// one finds is what the first would have found, and in between nothing is taken for less.
 #[test]
@@ -97,15 +122,9 @@ fn opening_may_be_cut_short_or_meet_an_error_at_every_operation() {
     for seed in 0..40 {
         let left = left_by_a_history(seed);
         let expected = opened(left.disk.clone(), &left);
-        for op_count in 0.. {
+        for op_count in 0u64.. {
             let mut rig = Rig::on(left.disk.clone(), left.id, left.config.clone(), 1);
-            for _ in 0..op_count {
-                rig.turn();
-                if rig.disk.under_way_count() > 0 && *rig.log.state() == LogState::Opening {
-                    rig.complete(0);
-                }
-            }
-            rig.turn();
+            opening_of(&mut rig, op_count);
             if *rig.log.state() != LogState::Opening {
                 break;
             }
@@ -114,22 +133,18 @@ fn opening_may_be_cut_short_or_meet_an_error_at_every_operation() {
             assert_eq!(opened(cut, &left), expected, "seed {seed}, cut at operation {op_count}");
             cut_count += 1;
 
-            let mut faults = Faults::of_crashes();
-            for zone in Zone::ALL {
-                faults.in_zone_mut(zone).read_error = Rate::ALWAYS;
-                faults.in_zone_mut(zone).write_error = Rate::ALWAYS;
+            // A read that fails once is asked again, one that goes on failing is not.
+            for failed_count in [1, 8] {
+                let mut rig = Rig::on(left.disk.clone(), left.id, left.config.clone(), 1);
+                opening_with_errors(&mut rig, op_count, failed_count);
+                error_count += usize::from(*rig.log.state() != LogState::Ready);
+                if *rig.log.state() == LogState::Ready {
+                    assert_eq!(found(&mut rig), expected, "seed {seed}, error at operation {op_count}");
+                }
+                rig.disk.crash();
+                assert_eq!(opened(rig.disk, &left), expected, "seed {seed}, after an error at {op_count}");
             }
-            rig.disk.set_faults(faults);
-            rig.complete(0);
-            rig.disk.set_faults(Faults::of_crashes());
-            rig.settle();
-            error_count += usize::from(*rig.log.state() != LogState::Ready);
-            if *rig.log.state() == LogState::Ready {
-                assert_eq!(found(&mut rig), expected, "seed {seed}, error at operation {op_count}");
-            }
-            rig.disk.crash();
-            assert_eq!(opened(rig.disk, &left), expected, "seed {seed}, after an error at {op_count}");
         }
     }
-    assert!(cut_count > 150 && error_count > 100, "{cut_count} {error_count}");
+    assert!(cut_count > 150 && error_count > 80, "{cut_count} {error_count}");
 }

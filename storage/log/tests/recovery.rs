@@ -66,6 +66,27 @@ fn residue_of_a_torn_write_does_not_come_back() {
     assert_eq!(rig.read_all(1 << 20)[1], kept);
 }
 
+/// The device lost the write of a frame, and what an earlier life had written there and never been answered for was
+/// a whole frame of the same offset: a reader got it. All but its epoch was right.
+#[test]
+fn residue_of_an_earlier_life_is_not_served_for_a_write_that_was_lost() {
+    let mut rig = Rig::opened(config());
+    rig.append_durably(1, 0, vec![1; 960]);
+    rig.append(1, 1, vec![2; 3 * 1024 - 64]); // Fills the block,
+    rig.append(1, 2, vec![3; 960]); // this one begins the next.
+    rig.turn();
+    tear(&mut rig, |sector| sector != 2);
+    let kept = rig.append_durably(1, 5, vec![7; 3 * 1024 - 64]);
+    rig.disk.faults_mut().in_zone_mut(Zone::Written).lost_write = Rate::ALWAYS;
+    let lost = rig.append_durably(1, 6, vec![8; 960]);
+    assert_eq!(rig.read(Offset(2), Offset(3), 1).unwrap(), [lost], "from memory");
+    rig.drop_cache();
+    assert_eq!(rig.read(Offset(1), Offset(3), 1 << 20).unwrap(), [kept]);
+    let error = rig.read(Offset(2), Offset(3), 1).unwrap_err();
+    assert!(matches!(&error, ReadError::Damaged { why } if why.contains("earlier life")), "{error:?}");
+    assert!(rig.find(6, Offset(3)).is_err());
+}
+
 #[test]
 fn damage_before_the_end_is_reported_not_truncated() {
     let mut rig = Rig::opened(config());

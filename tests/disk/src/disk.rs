@@ -315,6 +315,13 @@ impl ModelDisk {
         Some(&self.logs.get(&log)?.get(&name)?.bytes)
     }
 
+    /// No sector of the file answers EIO; false where there is none.
+    #[must_use]
+    pub fn is_readable(&self, log: LogId, name: FileName) -> bool {
+        let file = self.logs.get(&log).and_then(|files| files.get(&name));
+        file.is_some_and(|file| file.is_readable(&(0..file.len())))
+    }
+
     /// For a test to change by hand. Nobody is told, nothing is recorded.
     pub fn file_mut(&mut self, log: LogId, name: FileName) -> Option<&mut Vec<u8>> {
         Some(&mut self.logs.get_mut(&log)?.get_mut(&name)?.bytes)

@@ -75,14 +75,13 @@ impl FaultKind {
             | Self::NoSpace
             | Self::Slow
             | Self::Stall => Promise::Kept,
-            Self::BitFlip => match zone {
+            Self::LatentError | Self::BitFlip => match zone {
                 Zone::Identity | Zone::Written | Zone::Sealed => Promise::Noticed,
                 // Put together again from the frames; a spare that does not verify is not recycled.
                 Zone::Index | Zone::Checkpoint | Zone::Spares => Promise::Kept,
             },
-            Self::LatentError | Self::LostFile => match zone {
-                // An unreadable checkpoint is not taken for a damaged one: the log does not open. One that is gone
-                // looks like that of a log whose segments tell all, or of one that never was.
+            Self::LostFile => match zone {
+                // A log without a checkpoint may be one that never was.
                 Zone::Identity | Zone::Written | Zone::Sealed | Zone::Checkpoint => Promise::Noticed,
                 Zone::Index | Zone::Spares => Promise::Kept,
             },

@@ -111,6 +111,9 @@ impl Log {
             active.created = now.wall;
         }
         let point = self.staged;
+        if point.offset == self.life.start {
+            self.life.epoch = header.leader_epoch;
+        }
         assert_eq!((active.id, active.end_position), (point.segment, point.position));
         self.staged = point.after(frame.header());
         active.end_position = self.staged.position;
