@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Cast;
 use crate::dice::Dice;
-use crate::net::{Machine, tls};
+use crate::net::{Cut, Machine, Way, tls};
 
 const DEEDS_MAX: u64 = 12;
 /// Connections begun at once, mostly.
@@ -33,6 +33,10 @@ const DEAF_WINDOW_BYTES: u32 = 4 << 10;
 /// The id for a first packet.
 const FIRST_ID_BYTES: usize = 16;
 const FLOOD_MAX: u64 = 400;
+/// Refusals of so many are more than a broker keeps for a stream.
+const LARGE_FLOOD: u64 = 3000;
+/// Above the broker's patience with a handshake.
+const DEAFNESS: Duration = Duration::from_secs(14);
 
 impl Cast<'_> {
     pub(super) async fn be_hostile(&mut self) {
@@ -45,6 +49,7 @@ impl Cast<'_> {
             match self.dice.below(16) {
                 0 => self.vanish().await,
                 1 => self.crowd(&machine).await,
+                2 => self.hear_nothing(&machine).await,
                 _ => {
                     if let Some(connection) = self.dial(&machine).await {
                         self.misbehave(&connection, partition).await;
@@ -92,6 +97,17 @@ impl Cast<'_> {
         self.pause(Duration::from_millis(5)).await;
         machine.unplug();
         drop(connecting);
+    }
+
+    /// Goes on greeting, and hears nothing of the answers.
+    async fn hear_nothing(&mut self, machine: &Machine) {
+        let until = self.net.now() + DEAFNESS;
+        let client = Some(machine.ip());
+        self.net.wire().cut(Cut { client, way: Way::FromNodes, until });
+        let endpoint = self.endpoint(machine);
+        if let Ok(connecting) = endpoint.connect_with(config(&mut self.dice), self.node(), "node") {
+            let _ = timeout(DEAFNESS, connecting).await;
+        }
     }
 
     async fn crowd(&mut self, machine: &Machine) {
@@ -238,7 +254,9 @@ impl Cast<'_> {
         let pushed = builder.push(TimestampMs(1), None, Some(b"for nobody"), std::iter::empty());
         pushed.expect("a small record fits");
         let frame = builder.seal(None);
-        for correlation in 0..self.dice.within(1..=FLOOD_MAX) {
+        let is_large = self.dice.chance(200_000);
+        let count = if is_large { LARGE_FLOOD } else { self.dice.within(1..=FLOOD_MAX) };
+        for correlation in 0..count {
             encode::produce(correlation, Acks::All, &frame, &mut chunks);
         }
         let _ = timeout(CONNECTING_MAX, send.write_all_chunks(&mut chunks)).await;
