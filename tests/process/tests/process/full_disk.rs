@@ -95,7 +95,8 @@ fn free(broker: &Broker, clients: &Clients, remedy: Remedy) {
         Remedy::DeleteTopic => cli(&["topic", "delete", "bulk"]),
         Remedy::Retention => cli(&["topic", "alter", "bulk", "--config", "retention.bytes=1"]),
         Remedy::DeleteRecords => clients.block_on(async {
-            let admin = clients.connect().await.admin();
+            let client = clients.connect().await;
+            let admin = client.admin();
             for partition in 0..2 {
                 let end = admin.find_offset("bulk", partition, Place::End).await.unwrap();
                 admin.delete_records("bulk", partition, end.offset).await.unwrap();

@@ -303,10 +303,10 @@ fn rounds(seed: u64, is_closed: bool, count: usize) {
 
 #[test]
 fn what_was_closed_in_order_and_changed_is_noticed_or_harmless() {
-    rounds(61, true, if tests_process::soak() { 800 } else { 24 });
+    rounds(61, true, if tests_process::soak() { 800 } else { 16 });
 }
 
 #[test]
 fn what_was_killed_and_changed_is_noticed_or_harmless() {
-    rounds(62, false, if tests_process::soak() { 800 } else { 16 });
+    rounds(62, false, if tests_process::soak() { 800 } else { 8 });
 }
