@@ -173,6 +173,8 @@ pub(crate) enum Passing {
     Yes,
     /// With new metadata.
     Refresh,
+    /// Yes, and what was asked may have been done.
+    InDoubt,
 }
 
 pub(crate) fn passes_fetch(error: &FetchError) -> Passing {
@@ -188,7 +190,8 @@ pub(crate) fn passes_fetch(error: &FetchError) -> Passing {
 fn passes_delete(error: &DeleteRecordsError) -> Passing {
     match error {
         DeleteRecordsError::UnknownPartition | DeleteRecordsError::NotLeader => Passing::Refresh,
-        DeleteRecordsError::ShuttingDown => Passing::Yes,
+        // Told to those, too, whose delete had begun.
+        DeleteRecordsError::ShuttingDown => Passing::InDoubt,
         DeleteRecordsError::OffsetOutOfRange { .. } | DeleteRecordsError::StorageFailed { .. } => Passing::No,
     }
 }
@@ -211,53 +214,63 @@ where
     let mut backoff = Backoff::new(shared.seed());
     let mut newer_than = None;
     let mut again = None;
-    loop {
-        let info = shared.topic(topic, newer_than).await.map_err(PartitionError::Topic)?;
-        let partitions_count = info.partitions_count();
-        if partition >= partitions_count {
-            // The cached picture may be from before partitions were added.
-            if newer_than.is_none() {
+    let mut doubt = None;
+    let asking = async {
+        loop {
+            let info = shared.topic(topic, newer_than).await.map_err(PartitionError::Topic)?;
+            let partitions_count = info.partitions_count();
+            if partition >= partitions_count {
+                // The cached picture may be from before partitions were added.
+                if newer_than.is_none() {
+                    newer_than = Some(Instant::now());
+                    continue;
+                }
+                return Err(PartitionError::OutOfRange { topic: topic.into(), partition, partitions_count });
+            }
+            let request = request(info.partition(partition));
+            let again = again.get_or_insert_with(|| Again::new(shared, &request));
+            let asked: Result<Response, RequestError<E>> = bounded(shared, deadline, async {
+                let connection =
+                    shared.leader_link(&info, partition, purpose).await.map_err(RequestError::Connect)?;
+                Ok(ask(&connection, &request).await?)
+            })
+            .await;
+            if let Err(error) = &asked
+                && !shared.is_closed()
+                && Instant::now() < deadline
+                && again.is_worth_it(error)
+            {
+                again.wait().await;
+                // The leader may be elsewhere by now.
                 newer_than = Some(Instant::now());
                 continue;
             }
-            return Err(PartitionError::OutOfRange { topic: topic.into(), partition, partitions_count });
+            let answer = asked
+                .and_then(|answer| answer_of(answer).ok_or_else(|| unexpected("another answer").into()))
+                .map_err(PartitionError::Request)?;
+            let error = match answer {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let wait = backoff.next_wait();
+            match passing(&error) {
+                Passing::Yes => {}
+                Passing::InDoubt => doubt = Some(error.to_string().into()),
+                Passing::Refresh => newer_than = Some(Instant::now()),
+                Passing::No => return Err(PartitionError::Request(RequestError::Refused(error))),
+            }
+            if Instant::now() + wait >= deadline {
+                return Err(PartitionError::Request(RequestError::Refused(error)));
+            }
+            sleep(wait).await;
         }
-        let request = request(info.partition(partition));
-        let again = again.get_or_insert_with(|| Again::new(shared, &request));
-        let asked: Result<Response, RequestError<E>> = bounded(shared, deadline, async {
-            let connection =
-                shared.leader_link(&info, partition, purpose).await.map_err(RequestError::Connect)?;
-            Ok(ask(&connection, &request).await?)
-        })
-        .await;
-        if let Err(error) = &asked
-            && !shared.is_closed()
-            && Instant::now() < deadline
-            && again.is_worth_it(error)
-        {
-            again.wait().await;
-            // The leader may be elsewhere by now.
-            newer_than = Some(Instant::now());
-            continue;
-        }
-        let answer = asked
-            .and_then(|answer| answer_of(answer).ok_or_else(|| unexpected("another answer").into()))
-            .map_err(PartitionError::Request)?;
-        let error = match answer {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let wait = backoff.next_wait();
-        match passing(&error) {
-            Passing::Yes => {}
-            Passing::Refresh => newer_than = Some(Instant::now()),
-            Passing::No => return Err(PartitionError::Request(RequestError::Refused(error))),
-        }
-        if Instant::now() + wait >= deadline {
-            return Err(PartitionError::Request(RequestError::Refused(error)));
-        }
-        sleep(wait).await;
-    }
+    };
+    asking.await.map_err(|error| doubt.take().map_or(error, outcome_unknown))
+}
+
+/// Whatever became of later attempts: "the request never left" would not be true.
+fn outcome_unknown<E: std::error::Error>(why: Arc<str>) -> PartitionError<E> {
+    PartitionError::Request(RequestError::Disconnected { why })
 }
 
 async fn bounded<T, E: std::error::Error + 'static>(

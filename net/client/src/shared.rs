@@ -373,8 +373,13 @@ impl Shared {
     {
         let deadline = Instant::now() + self.config.request_timeout;
         let mut backoff = Backoff::new(self.seed());
+        let mut refused = None;
         loop {
-            let answer = self.ask_any(request).await?;
+            let answer = self.ask_any(request).await.map_err(|error| match (error, refused.take()) {
+                // A broker that shuts down says so, too, to those whose request had begun.
+                (RequestError::Connect(_), Some(why)) => RequestError::Disconnected { why },
+                (error, _) => error,
+            })?;
             let answer = answer_of(answer).ok_or_else(|| unexpected("not the answer to this request"))?;
             let error = match answer {
                 Ok(value) => return Ok(value),
@@ -384,6 +389,7 @@ impl Shared {
             if !is_passing(&error) || Instant::now() + wait >= deadline {
                 return Err(RequestError::Refused(error));
             }
+            refused = Some(error.to_string().into());
             tokio::time::sleep(wait).await;
         }
     }

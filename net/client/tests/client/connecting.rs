@@ -4,7 +4,8 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use millstream_client::{
-    Client, Config, ConnectError, Place, ProducerConfig, RequestError, TopicError, Trust, TrustError,
+    Client, Config, ConnectError, PartitionError, Place, ProducerConfig, RequestError, TopicError, Trust,
+    TrustError,
 };
 
 use crate::support::{Broker, TOPIC};
@@ -129,6 +130,19 @@ async fn lost_connection_is_found_again_by_the_next_request() {
     let broker = broker.restart().await;
     admin.list_topics().await.unwrap();
     drop(broker);
+}
+
+/// A full disk kept a delete waiting that had moved the start already; the broker stopped, answered that it was
+/// shutting down, and could not be reached again. The client was told that its request had never left.
+#[tokio::test]
+async fn delete_that_a_stopping_broker_refused_is_in_doubt() {
+    let broker = Broker::start(1);
+    broker.state().deletes_in_shutdown = true;
+    let mut config = broker.config();
+    config.request_timeout = Duration::from_millis(300);
+    let client = Client::connect(config).await.unwrap();
+    let error = client.admin().delete_records(TOPIC, 0, storage_frame::Offset(0)).await.unwrap_err();
+    assert!(matches!(error, PartitionError::Request(RequestError::Disconnected { .. })), "{error}");
 }
 
 #[tokio::test]

@@ -104,6 +104,8 @@ pub(crate) struct State {
     /// Move the start of the log there once somebody has asked for an offset.
     pub(crate) trim_after_find: Option<u64>,
     pub(crate) topics_not_ready_count: u32,
+    /// Deletes of records are done and answered by a broker that shuts down.
+    pub(crate) deletes_in_shutdown: bool,
     /// Drop the connections of the next requests after doing what they ask.
     pub(crate) requests_dropped_count: u32,
     /// The topic was deleted.
@@ -474,6 +476,9 @@ fn answer(state: &mut State, request: Request) -> Response {
                 }));
             }
             log.log_start = delete.before.0;
+            if state.deletes_in_shutdown {
+                return Response::DeleteRecords(Err(DeleteRecordsError::ShuttingDown));
+            }
             Response::DeleteRecords(Ok(delete.before))
         }
         Request::CreateTopic(CreateTopic { name, .. }) => {
