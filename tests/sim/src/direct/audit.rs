@@ -81,7 +81,7 @@ impl Direct {
                     page.records.extend(records.into_iter().filter(|seen| seen.offset >= asked));
                     match fetched.frames.last() {
                         Some(last) => page.next = last.header().end_offset(),
-                        None => return self.end_page(partition),
+                        None => self.end_page(partition),
                     }
                 }
                 Err(why) => {

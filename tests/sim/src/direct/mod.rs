@@ -238,12 +238,13 @@ impl Direct {
     /// Requests that are long overdue while nothing is wrong with the node; those that may wait for ever are not.
     #[must_use]
     pub fn overdue(&self) -> Vec<String> {
-        let is_overdue = |asked_at: &Duration, asked: &Asked| match asked {
-            Asked::Fetch { reader } => self
-                .readers
-                .may_wait_for(*reader)
-                .is_some_and(|wait| *asked_at + wait + PATIENCE < self.moment.now),
-            _ => *asked_at + PATIENCE < self.moment.now,
+        let is_overdue = |asked_at: &Duration, asked: &Asked| {
+            let wait = if let Asked::Fetch { reader } = asked {
+                self.readers.may_wait_for(*reader)
+            } else {
+                Some(Duration::ZERO)
+            };
+            wait.is_some_and(|wait| *asked_at + wait + PATIENCE < self.moment.now)
         };
         let overdue = self.pending.iter().filter(|(_, (at, asked))| is_overdue(at, asked));
         overdue.map(|(key, (at, asked))| format!("request {key}, asked at {at:?}: {asked:?}")).collect()

@@ -282,7 +282,7 @@ mod tests {
         let mut enough = history(by_bytes(2));
         start(retiring(&mut enough, 1), 2).passes();
         let mut too_early = history(by_bytes(2));
-        retiring(&mut retiring(&mut too_early, 1), 2).fails_with("5096 bytes are behind it");
+        retiring(retiring(&mut too_early, 1), 2).fails_with("5096 bytes are behind it");
     }
 
     #[test]

@@ -32,6 +32,12 @@ impl Oracle for Values {
             Fact::Audit { partition, records, .. } => {
                 self.check_all(at.time, *partition, records, || "the audit".to_owned())
             }
+            Fact::Unreadable { by, from, asked, why } => Err(Violation(format!(
+                "client {} asked {} for offset {asked} and was given at {:?} what is no batch: {why}",
+                by.0,
+                self.topics.label(*from),
+                at.time,
+            ))),
             _ => Ok(()),
         }
     }
@@ -115,6 +121,18 @@ mod tests {
             records: vec![seen],
         });
         history.fails_with("offset 0: bytes that nobody sent");
+    }
+
+    #[test]
+    fn frames_that_hold_no_batch_fail() {
+        let mut history = History::new(Values::default());
+        history.topic(plain()).fact(Fact::Unreadable {
+            by: crate::fact::ClientId(9),
+            from: PARTITION,
+            asked: storage_frame::Offset(4),
+            why: "crc".to_owned(),
+        });
+        history.fails_with("asked orders/0 (log 0000000000000003) for offset 4 and was given at 3s");
     }
 
     #[test]

@@ -10,17 +10,18 @@ use crate::trace::Detail;
 impl World {
     pub(super) fn tell(&mut self, fact: Fact) {
         self.counts.facts += 1;
-        let detail = match &fact {
+        let is_story = matches!(
+            &fact,
             Fact::Began { .. }
-            | Fact::Ready { .. }
-            | Fact::Crashed { .. }
-            | Fact::Stopped { .. }
-            | Fact::Refusing { .. }
-            | Fact::Injected { .. }
-            | Fact::Healing => Detail::Story,
-            Fact::Event { level: Level::Info | Level::Warn | Level::Error, .. } => Detail::Story,
-            _ => Detail::Facts,
-        };
+                | Fact::Ready { .. }
+                | Fact::Crashed { .. }
+                | Fact::Stopped { .. }
+                | Fact::Refusing { .. }
+                | Fact::Injected { .. }
+                | Fact::Healing
+                | Fact::Event { level: Level::Info | Level::Warn | Level::Error, .. }
+        );
+        let detail = if is_story { Detail::Story } else { Detail::Facts };
         self.trace.note(detail, || format!("{fact:?}"));
         if let Fact::Topic(topic) = &fact {
             self.hearsay.learn(topic);
