@@ -82,7 +82,7 @@ impl Plan {
         let ms = |span: Span| span.map(Duration::from_millis);
         let mut on = BTreeSet::new();
         let mut is_on = |name: &'static str, may_swarm: bool| {
-            let is_on = !run.off.contains(name) && !(may_swarm && Dice::new(seed, name).one_in(SWARM_OFF));
+            let is_on = !(run.off.contains(name) || may_swarm && Dice::new(seed, name).one_in(SWARM_OFF));
             if is_on {
                 on.insert(name);
             }
