@@ -284,10 +284,10 @@ impl Direct {
     }
 
     /// The end of what was acknowledged from memory may be lost: their producers begin anew.
-    pub(super) fn forget_caching_lanes(&mut self, was_crash: bool) {
+    pub(super) fn forget_caching_lanes(&mut self, loses_memory: bool) {
         let caching = self.lanes.lanes.iter().filter(|(_, lane)| lane.is_caching && !lane.is_dead);
         let caching: Vec<LaneId> = caching.map(|(id, _)| *id).collect();
-        if was_crash {
+        if loses_memory {
             caching.into_iter().for_each(|id| self.kill(id));
         }
     }

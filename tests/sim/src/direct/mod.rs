@@ -183,11 +183,11 @@ impl Direct {
     }
 
     /// The node is gone, and with it every request.
-    pub fn on_node_lost(&mut self, was_crash: bool) {
+    pub fn on_node_lost(&mut self, loses_memory: bool) {
         for (_, (_, asked)) in std::mem::take(&mut self.pending) {
             self.on_lost(asked);
         }
-        self.forget_caching_lanes(was_crash);
+        self.forget_caching_lanes(loses_memory);
     }
 
     fn on_lost(&mut self, asked: Asked) {

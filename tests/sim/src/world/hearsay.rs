@@ -3,10 +3,11 @@
 //! Their topics are those the world made for them. A reader on the SDK goes on where it stopped, through every loss
 //! of its connection: that is checked here, since the oracles see batches one by one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use engine_api::{PartitionId, TopicId};
+use millstream_client::ReadError;
 use storage_frame::Offset;
 
 use super::World;
@@ -20,6 +21,8 @@ pub(super) struct Hearsay {
     journal: Journal,
     heard: VecDeque<Noted>,
     topics: BTreeMap<String, TopicId>,
+    /// Topics whose end a crash may take back.
+    caching: BTreeSet<TopicId>,
     readers: BTreeMap<(ClientId, u32), Duration>,
     /// Where each reader of a partition is.
     places: BTreeMap<(ClientId, u32, PartitionId), Offset>,
@@ -33,6 +36,7 @@ impl Hearsay {
             journal,
             heard: VecDeque::new(),
             topics: BTreeMap::new(),
+            caching: BTreeSet::new(),
             readers: BTreeMap::new(),
             places: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -46,6 +50,27 @@ impl Hearsay {
 
     pub(super) fn learn(&mut self, topic: &TopicFacts) {
         self.topics.insert(topic.name.clone(), topic.id);
+        if topic.promise.write_caching {
+            self.caching.insert(topic.id);
+        }
+    }
+
+    /// A reader that has read nothing that is lost ends only for reasons of its own.
+    fn check_end(&self, client: ClientId, reader: u32, error: &ReadError) -> Result<(), String> {
+        let is_wrong = match error {
+            ReadError::NotContiguous { .. } | ReadError::BadBatch { .. } | ReadError::Decompress { .. } => {
+                true
+            }
+            ReadError::OffsetOutOfRange { partition, asked, high_watermark, .. } => {
+                let mine = self.places.keys().filter(|(of, number, _)| (*of, *number) == (client, reader));
+                let has_read = mine
+                    .clone()
+                    .any(|(_, _, from)| from.index == *partition && !self.caching.contains(&from.topic));
+                has_read && asked > high_watermark
+            }
+            _ => false,
+        };
+        if is_wrong { Err(format!("reader {reader} of client {} ended: {error}", client.0)) } else { Ok(()) }
     }
 
     /// Of a topic that the world made. The client may have heard of it before whoever had asked for it.
@@ -127,6 +152,10 @@ impl Hearsay {
             }
             SdkNote::AdminAnswered { ask, answer } => self.answered(ask, answer),
             SdkNote::Wrong { what } => return Err(what),
+            SdkNote::ReaderEnded { reader, result: Err(error) } => {
+                self.check_end(client, reader, &error)?;
+                None
+            }
             SdkNote::NotTaken { .. }
             | SdkNote::ReaderEnded { .. }
             | SdkNote::ReaderDropped { .. }

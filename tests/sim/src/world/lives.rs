@@ -151,14 +151,16 @@ impl World {
             self.fail("world", "the node ended with disk operations under way".to_owned());
         }
         self.tell(Fact::Stopped { life: process.life });
-        self.lose_node(false);
+        // A stop waits for no space: what is in memory only goes with the process then.
+        let loses_memory = self.disk.free_bytes() == 0;
+        self.lose_node(loses_memory);
     }
 
-    fn lose_node(&mut self, was_crash: bool) {
+    fn lose_node(&mut self, loses_memory: bool) {
         self.sent_to.clear();
         self.cancelled.clear();
         self.direct.set_moment(self.moment());
-        self.direct.on_node_lost(was_crash);
+        self.direct.on_node_lost(loses_memory);
         self.perform_wishes();
         let delay = match self.dice.node.below(4) {
             0 => Duration::ZERO,

@@ -40,6 +40,8 @@ pub(super) enum Phase {
 
 /// How often something is looked at that has to be waited for.
 const LOOK: Duration = Duration::from_millis(20);
+/// Even with faults the node gets to serve for once.
+const BEGUN_WITHIN: Duration = Duration::from_secs(300);
 /// Without faults the node is ready within this, and has answered everything within this.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
@@ -90,6 +92,8 @@ impl World {
             }
             self.enter(Phase::Chaos);
             self.schedule_chaos();
+        } else if self.now > BEGUN_WITHIN {
+            self.give_up(format!("the node never served within {BEGUN_WITHIN:?}"));
         }
         LOOK
     }
@@ -195,6 +199,11 @@ impl World {
         if is_drained && probed {
             self.direct.cancel_all();
             let life = self.process.as_ref().map_or(0, |process| process.life);
+            if self.dice.node.one_in(3) {
+                // What stands in memory is held to its word as well.
+                self.begin_audit();
+                return LOOK;
+            }
             self.enter(Phase::Resting { until: self.now + HEALED_WITHIN, life });
             if self.dice.node.one_in(2) {
                 self.crash("at the end");
@@ -216,12 +225,16 @@ impl World {
 
     fn rest(&mut self, until: Duration, life: u32) -> Duration {
         if self.is_ready() && !self.lives_still(life) {
-            self.direct.begin_audit();
-            self.enter(Phase::Auditing { until: self.now + AUDITED_WITHIN });
+            self.begin_audit();
         } else if self.now > until {
             self.give_up(format!("not ready {HEALED_WITHIN:?} after a stop without faults"));
         }
         LOOK
+    }
+
+    fn begin_audit(&mut self) {
+        self.direct.begin_audit();
+        self.enter(Phase::Auditing { until: self.now + AUDITED_WITHIN });
     }
 
     fn audit(&mut self, until: Duration) -> Duration {

@@ -1,5 +1,6 @@
 //! Cores taking turns: what has gathered goes in, what they want is done; the mesh between them.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -443,12 +444,25 @@ fn brief(what: &DiskOp) -> String {
     }
 }
 
-/// The beginning of what it says.
+/// The beginning of what it says; not all of it is formatted, for there may be megabytes.
 fn short(value: &impl std::fmt::Debug) -> String {
-    const CHARS_MAX: usize = 300;
-    let text = format!("{value:?}");
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+    let mut beginning = Beginning(String::new());
+    // Refuses what is too long, which ends the formatting.
+    if write!(beginning, "{value:?}").is_err() {
+        beginning.0.push_str("...");
+    }
+    beginning.0
+}
+
+struct Beginning(String);
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        const BYTES_MAX: usize = 300;
+        if self.0.len() + text.len() > BYTES_MAX {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
     }
 }
