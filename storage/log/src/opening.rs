@@ -269,6 +269,8 @@ impl Opening {
             let last = opened.end.segment;
             let orphans = self.indexes.iter().filter(|index| !(first..=last).contains(index));
             self.remove.extend(orphans.map(|index| FileName::Index(*index)));
+            // The oldest segment first, as the log itself does.
+            self.remove.reverse();
         }
         self.next_removal(Box::new(opened))
     }

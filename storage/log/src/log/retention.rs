@@ -72,18 +72,21 @@ impl Log {
         first.id
     }
 
-    /// A file goes when no operation uses it: a recycled one would be read as another's.
+    /// A file goes when no operation uses it: a recycled one would be read as another's. One goes after the other,
+    /// the oldest first: without the checkpoint a gap between files is a segment that was lost.
     pub(super) fn poll_retiring(&mut self) {
-        for segment in std::mem::take(&mut self.retiring) {
-            if self.ops.uses(segment) {
-                reach::mark!("log.retire_waits_for_reader");
-                self.retiring.push(segment);
-                continue;
-            }
-            self.ops.ask(Purpose::Retire(segment), DiskOp::RetireSegment { segment });
-            let name = FileName::Index(segment);
-            self.ops.ask(Purpose::RemoveIndex(segment), DiskOp::RemoveFile { name });
+        let Some(segment) = self.retiring.iter().min().copied() else { return };
+        if self.ops.any(|purpose| matches!(purpose, Purpose::Retire(_))) {
+            return;
         }
+        if self.ops.uses(segment) {
+            reach::mark!("log.retire_waits_for_reader");
+            return;
+        }
+        self.retiring.retain(|retiring| *retiring != segment);
+        self.ops.ask(Purpose::Retire(segment), DiskOp::RetireSegment { segment });
+        let name = FileName::Index(segment);
+        self.ops.ask(Purpose::RemoveIndex(segment), DiskOp::RemoveFile { name });
     }
 
     pub(super) fn on_retired(&mut self, segment: SegmentId, result: DiskResult) {
