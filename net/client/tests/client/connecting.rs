@@ -201,9 +201,7 @@ async fn requests_that_change_something_are_not_sent_again() {
     client.admin().find_offset(TOPIC, 0, Place::End).await.unwrap();
     broker.state().requests_dropped_count = 1;
     let trimmed = client.admin().delete_records(TOPIC, 0, millstream_client::Offset(0)).await;
-    let lost = |error: &_| {
-        matches!(error, millstream_client::PartitionError::Request(RequestError::Disconnected { .. }))
-    };
+    let lost = |error: &_| matches!(error, PartitionError::Request(RequestError::Disconnected { .. }));
     assert!(trimmed.as_ref().is_err_and(lost), "{trimmed:?}");
 }
 
