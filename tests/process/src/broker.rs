@@ -264,6 +264,16 @@ impl Broker {
         body
     }
 
+    /// Where each of its threads is in the kernel, for a failing test to print. Root sees it.
+    pub fn kernel_stacks(&self) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("own child");
+        let of_task = |task: fs::DirEntry| {
+            let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            format!("{}{}", read("comm"), read("stack"))
+        };
+        tasks.filter_map(Result::ok).map(of_task).collect()
+    }
+
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("own child");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has one");
