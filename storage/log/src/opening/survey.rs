@@ -121,12 +121,6 @@ impl Opening {
                 return false;
             }
         }
-        if header.previous_end == 0 && self.checkpoint.is_none() {
-            reach::mark!("log.begins_later_without_checkpoint", !self.segments.is_empty());
-            // What lies before it had been retired when it was begun.
-            self.segments.clear();
-            self.known_ends.clear();
-        }
         if let Some(last) = self.segments.last() {
             let known = *self.known_ends.last().expect("one for each segment");
             if last.next_id() != id || header.base_offset <= last.base {
