@@ -210,14 +210,10 @@ impl Direct {
         }
         lane.is_stuck = false;
         let window = if lane.is_proven { in_flight_max } else { 1 };
-        let mut room = window.saturating_sub(lane.in_flight_count());
         let to = lane.to;
         let mut going = Vec::new();
-        for batch in lane.batches.iter_mut().filter(|batch| !batch.in_flight) {
-            if room == 0 {
-                break;
-            }
-            room -= 1;
+        // Counted from the oldest that is not acknowledged: the broker knows so many of the last batches, and no more.
+        for batch in lane.batches.iter_mut().take(window).filter(|batch| !batch.in_flight) {
             batch.in_flight = true;
             let mut header = *batch.frame.header();
             header.producer = Some(Producer { id: producer, epoch: 0, base_sequence: batch.base_sequence });

@@ -111,6 +111,8 @@ pub struct Direct {
     audit: Audit,
     wishes: Wishes,
     moment: Moment,
+    /// Of the frame that was read last.
+    time_heard: TimestampMs,
 }
 
 const PRODUCER: ClientId = ClientId(1);
@@ -136,6 +138,7 @@ impl Direct {
             audit: Audit::default(),
             wishes: Wishes::default(),
             moment: Moment { now: Duration::ZERO, wall: TimestampMs(0) },
+            time_heard: TimestampMs(0),
         }
     }
 

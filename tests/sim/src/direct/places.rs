@@ -16,7 +16,11 @@ impl Direct {
         let place = match self.dice.below(6) {
             0 => Place::Start,
             1 => Place::End,
-            _ => Place::Timestamp(TimestampMs(self.moment.wall.0 - self.dice.below(60_000) as i64)),
+            2 => Place::Timestamp(TimestampMs(self.moment.wall.0 - self.dice.below(60_000) as i64)),
+            // Exactly that of a frame, or one beside it.
+            _ => {
+                Place::Timestamp(TimestampMs(self.time_heard.0.saturating_add(self.dice.below(3) as i64 - 1)))
+            }
         };
         self.ask(Asked::Find { partition, place }, Request::FindOffset(FindOffset { partition, place }));
     }

@@ -94,6 +94,7 @@ impl Direct {
             Ok(fetched) => {
                 if let Some(last) = fetched.frames.last() {
                     reader.next = last.header().end_offset();
+                    self.time_heard = last.header().max_timestamp;
                 }
                 self.wishes.facts.push(read_fact(by, from, asked, asked_at, &fetched));
             }
