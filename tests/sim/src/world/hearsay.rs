@@ -68,7 +68,15 @@ impl Hearsay {
                     .any(|(_, _, from)| from.index == *partition && !self.caching.contains(&from.topic));
                 has_read && asked > high_watermark
             }
-            _ => false,
+            ReadError::UnknownTopic { .. }
+            | ReadError::PartitionOutOfRange { .. }
+            | ReadError::Diverged { .. }
+            | ReadError::Damaged { .. }
+            | ReadError::Encoding { .. }
+            | ReadError::Unavailable { .. }
+            | ReadError::Metadata(_)
+            | ReadError::FindOffset { .. }
+            | ReadError::Closed => false,
         };
         if is_wrong { Err(format!("reader {reader} of client {} ended: {error}", client.0)) } else { Ok(()) }
     }
