@@ -397,10 +397,3 @@ fn log_on_a_disk_that_breaks_its_word_notices() {
     let is_all = seen.damaged > 0 && seen.unreadable > 0 && seen.cut > 0;
     assert!(is_all || std::env::var("LOG_SEED").is_ok(), "{seen:?}");
 }
-
-/// FORMAT.md, "A write that outlives its process": what it hits turns into what was appended there before, or is
-/// noticed; never into anything else.
-#[test]
-fn write_that_outlives_its_process_brings_nothing_that_was_not_appended() {
-    run_all(Rate::one_in(2));
-}
