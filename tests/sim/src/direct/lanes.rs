@@ -29,6 +29,7 @@ struct Lane {
     is_caching: bool,
     identity: Identity,
     next_number: u64,
+    next_nth: u64,
     /// Not acknowledged, oldest first.
     batches: VecDeque<Batch>,
     is_proven: bool,
@@ -49,6 +50,8 @@ enum Identity {
 #[derive(Debug)]
 struct Batch {
     id: BatchId,
+    /// Of the lane's batches, from 0.
+    nth: u64,
     /// Sequences are record numbers: a lane has one producer id for ever.
     base_sequence: u32,
     frame: Frame,
@@ -124,6 +127,7 @@ impl Direct {
             is_caching: topic.promise.write_caching,
             identity: Identity::Wanted,
             next_number: 0,
+            next_nth: 0,
             batches: VecDeque::new(),
             is_proven: false,
             is_stuck: false,
@@ -172,7 +176,14 @@ impl Direct {
         self.wishes.facts.push(Fact::Sent { batch, to, records, idempotent: true });
         let lane = self.lanes.lanes.get_mut(&id).expect("a lane");
         let base_sequence = u32::try_from(first).expect("a short lane");
-        lane.batches.push_back(Batch { id: batch, base_sequence, frame, in_flight: false });
+        lane.batches.push_back(Batch {
+            id: batch,
+            nth: lane.next_nth,
+            base_sequence,
+            frame,
+            in_flight: false,
+        });
+        lane.next_nth += 1;
     }
 
     fn draw_records(&mut self, lane: u32, first: u64, count: u64) -> Vec<(Value, TimestampMs)> {
@@ -209,11 +220,14 @@ impl Direct {
             return;
         }
         lane.is_stuck = false;
-        let window = if lane.is_proven { in_flight_max } else { 1 };
+        let window = if lane.is_proven { in_flight_max as u64 } else { 1 };
         let to = lane.to;
         let mut going = Vec::new();
-        // Counted from the oldest that is not acknowledged: the broker knows so many of the last batches, and no more.
-        for batch in lane.batches.iter_mut().take(window).filter(|batch| !batch.in_flight) {
+        // The broker knows so many of the last batches, and no more: those acknowledged behind the oldest that is not
+        // count, too (a cancelled batch may have been stored, and find only a core that does not lead).
+        let end = lane.batches.front().map_or(0, |oldest| oldest.nth + window);
+        let in_window = lane.batches.iter_mut().take_while(|batch| batch.nth < end);
+        for batch in in_window.filter(|batch| !batch.in_flight) {
             batch.in_flight = true;
             let mut header = *batch.frame.header();
             header.producer = Some(Producer { id: producer, epoch: 0, base_sequence: batch.base_sequence });

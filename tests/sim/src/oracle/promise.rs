@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine_api::{Durability, PartitionId};
+use engine_api::{Durability, PartitionId, TopicId};
 use storage_frame::LogId;
 
 use super::batches::Batches;
@@ -20,6 +20,8 @@ pub(super) struct Promise {
     lives: Lives,
     topics: Topics,
     batches: Batches,
+    /// Acknowledged as in memory before anybody described their topics.
+    early: Vec<(Duration, BatchId)>,
     /// Of this life.
     logs: BTreeMap<LogId, OnDisk>,
 }
@@ -43,6 +45,7 @@ impl Oracle for Promise {
         self.batches.hear(at);
         match &at.fact {
             Fact::Began { .. } => self.logs.clear(),
+            Fact::Topic(topic) => return self.on_described(topic.id),
             Fact::Written { log, frames, .. } => {
                 if let (Some(first), Some(last)) = (frames.first(), frames.last()) {
                     return self.on_written(at.time, *log, first.base_offset.0, last.end_offset.0);
@@ -66,6 +69,26 @@ impl Oracle for Promise {
 }
 
 impl Promise {
+    fn on_described(&mut self, topic: TopicId) -> Result<(), Violation> {
+        let batches = &self.batches;
+        let is_of_it = |early: &mut (Duration, BatchId)| batches.batch(early.1).to.topic == topic;
+        let early: Vec<(Duration, BatchId)> = self.early.extract_if(.., is_of_it).collect();
+        early.into_iter().try_for_each(|(at, batch)| self.check_memory(at, batch))
+    }
+
+    /// Only a topic that caches may promise from memory.
+    fn check_memory(&self, acked_at: Duration, id: BatchId) -> Result<(), Violation> {
+        let to = self.batches.batch(id).to;
+        if self.topics.may_cache(to) {
+            return Ok(());
+        }
+        Err(Violation(format!(
+            "batch {} to {} was acknowledged at {acked_at:?} as in memory, and the topic does not cache",
+            id.0,
+            self.topics.label(to),
+        )))
+    }
+
     fn on_written(&mut self, now: Duration, log: LogId, base: u64, end: u64) -> Result<(), Violation> {
         let on_disk = self.logs.entry(log).or_default();
         let (first, last_end) = on_disk.written.unwrap_or((base, base));
@@ -92,12 +115,11 @@ impl Promise {
     ) -> Result<(), Violation> {
         let batch = self.batches.batch(id);
         let (to, end) = (batch.to, base + batch.records.len() as u64);
-        if durability == Durability::Memory && !self.topics.may_cache(to) {
-            return Err(Violation(format!(
-                "batch {} to {} was acknowledged at {now:?} as in memory, and the topic does not cache",
-                id.0,
-                self.topics.label(to),
-            )));
+        if durability == Durability::Memory {
+            if self.topics.topic(to).is_none() {
+                self.early.push((now, id));
+            }
+            self.check_memory(now, id)?;
         }
         let span = self.lives.since(batch.sent_at);
         if durability < Durability::LeaderDisk || span.first != span.last {
@@ -218,5 +240,14 @@ mod tests {
         plain.sent(1, &[0]).acked_as(1, 0, Durability::Memory).fails_with("the topic does not cache");
         let mut cached = History::new(Promise::default());
         cached.topic(caching()).sent(1, &[0]).acked_as(1, 0, Durability::Memory).read(0, 1, &[0]).passes();
+    }
+    #[test]
+    fn what_was_promised_before_its_topic_was_described_is_checked_then() {
+        let mut plain_one = History::new(Promise::default());
+        plain_one.sent(1, &[0]).acked_as(1, 0, Durability::Memory).topic(plain());
+        plain_one
+            .fails_with("batch 1 to orders/0 (log 0000000000000003) was acknowledged at 3s as in memory");
+        let mut cached = History::new(Promise::default());
+        cached.sent(1, &[0]).acked_as(1, 0, Durability::Memory).topic(caching()).passes();
     }
 }

@@ -56,13 +56,15 @@ impl Topics {
         self.by_log.get(&log).copied()
     }
 
-    /// It may ever have promised from memory.
+    /// It may ever have promised from memory. What nobody has described yet may: one client can use a topic before
+    /// another one has heard that it was made.
     pub(super) fn may_cache(&self, partition: PartitionId) -> bool {
-        self.topic(partition).is_some_and(|topic| topic.promises.iter().any(|promise| promise.write_caching))
+        self.topic(partition).is_none_or(|topic| topic.promises.iter().any(|promise| promise.write_caching))
     }
 
+    /// Its records may go by themselves; those of a topic that nobody has described yet may.
     pub(super) fn may_retire(&self, partition: PartitionId) -> bool {
-        self.topic(partition).is_some_and(|topic| topic.promises.iter().any(TopicPromise::may_retire))
+        self.topic(partition).is_none_or(|topic| topic.promises.iter().any(TopicPromise::may_retire))
     }
 
     /// Every partition of topics that nobody has asked to delete.
