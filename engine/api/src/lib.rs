@@ -6,15 +6,21 @@
 //! - [`ids`]: who and where: topics, partitions, nodes, cores, reply slots.
 //! - [`record`]: producing and fetching.
 //! - [`admin`]: topics, producers' ids, the cluster's picture.
+//! - [`group`]: consumer groups.
+//! - [`catalog`]: which topics there are, for looking up without asking.
 //!
 //! Does not know: encodings, sockets, files, cores' channels. No logic but constructors.
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod catalog;
+pub mod group;
 pub mod ids;
 pub mod record;
 
 pub use admin::*;
+pub use catalog::*;
+pub use group::*;
 pub use ids::*;
 pub use record::*;
 
@@ -31,6 +37,9 @@ pub enum Request {
     DescribeTopics(DescribeTopics),
     DescribeCluster,
     InitProducer,
+    Group(GroupRequest),
+    ListGroups(ListGroups),
+    MeasureLag(MeasureLag),
 }
 
 /// The answer to the [`Request`] of the same name.
@@ -48,4 +57,16 @@ pub enum Response {
     DescribeCluster(ClusterDescription),
     /// A producer id never given before, with epoch 0.
     InitProducer(Result<u64, InitProducerError>),
+    Group(Result<GroupAnswer, GroupError>),
+    ListGroups(Result<Vec<GroupListing>, GroupError>),
+    MeasureLag(Result<Lag, FetchError>),
+}
+
+/// What a protocol's machine wants from the broker for its clients.
+#[derive(Debug)]
+pub enum Ask {
+    /// To be answered once, with `key`.
+    Request { key: u64, request: Request },
+    /// The answer to `key` is no longer wanted.
+    Cancel { key: u64 },
 }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use engine_api::{CoreId, NodeId, PartitionId, TopicId};
+use engine_api::{Catalog, CoreId, NodeId, PartitionId, TopicBrief, TopicId};
 use storage_frame::{LeaderEpoch, LogId};
 
 use crate::command::Command;
@@ -360,6 +360,31 @@ impl ClusterState {
         for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
             self.loads.count(partition.leader, partition.core);
         }
+    }
+}
+
+/// For a state that has been read: see `is_loaded`.
+impl Catalog for ClusterState {
+    fn is_loaded(&self) -> bool {
+        self.cluster_id != 0
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn find_topic(&self, name: &str) -> Option<TopicBrief> {
+        let topic = self.topic_named(name)?;
+        Some(TopicBrief { id: topic.id, partitions: topic.partitions.len() as u32 })
+    }
+
+    fn topic_name(&self, id: TopicId) -> Option<&str> {
+        Some(&self.topic(id)?.name)
+    }
+
+    fn leader(&self, partition: PartitionId) -> Option<(NodeId, LeaderEpoch)> {
+        let partition = self.partition(partition)?;
+        Some((partition.leader, partition.leader_epoch))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use engine_api::{
-    DeleteRecordsError, FetchError, InitProducerError, ProduceError, ReplySlot, Request, Response, TopicError,
+    DeleteRecordsError, FetchError, GroupError, InitProducerError, ProduceError, ReplySlot, Request,
+    Response, TopicError,
 };
 
 use crate::budget::{Budget, Space};
@@ -125,6 +126,9 @@ pub(crate) fn refuse(request: &Request, refusal: Refusal) -> Response {
         Request::DescribeTopics(_) => Response::DescribeTopics(Err(refusal.into())),
         Request::DescribeCluster => unreachable!("describing the cluster is never refused"),
         Request::InitProducer => Response::InitProducer(Err(refusal.into())),
+        Request::Group(_) => Response::Group(Err(refusal.into())),
+        Request::ListGroups(_) => Response::ListGroups(Err(refusal.into())),
+        Request::MeasureLag(_) => Response::MeasureLag(Err(refusal.into())),
     }
 }
 
@@ -162,6 +166,16 @@ impl From<Refusal> for DeleteRecordsError {
 }
 
 impl From<Refusal> for TopicError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPartition | Refusal::NotReady => Self::NotReady,
+            Refusal::StorageFailed(why) => Self::StorageFailed { why },
+            Refusal::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Refusal> for GroupError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownPartition | Refusal::NotReady => Self::NotReady,

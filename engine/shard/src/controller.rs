@@ -146,7 +146,10 @@ impl Controller {
             | Request::FindOffset(_)
             | Request::DeleteRecords(_)
             | Request::DescribeTopics(_)
-            | Request::DescribeCluster => unreachable!("not the controller's"),
+            | Request::DescribeCluster
+            | Request::Group(_)
+            | Request::ListGroups(_)
+            | Request::MeasureLag(_) => unreachable!("not the controller's"),
         });
     }
 
@@ -177,7 +180,10 @@ impl Controller {
             | Request::FindOffset(_)
             | Request::DeleteRecords(_)
             | Request::DescribeTopics(_)
-            | Request::DescribeCluster => None,
+            | Request::DescribeCluster
+            | Request::Group(_)
+            | Request::ListGroups(_)
+            | Request::MeasureLag(_) => None,
         }
     }
 

@@ -202,7 +202,10 @@ impl Partition {
                 | Request::DeleteTopic(_)
                 | Request::DescribeTopics(_)
                 | Request::DescribeCluster
-                | Request::InitProducer => unreachable!("not about a partition"),
+                | Request::InitProducer
+                | Request::Group(_)
+                | Request::ListGroups(_)
+                | Request::MeasureLag(_) => unreachable!("not about a partition"),
             },
         }
     }
@@ -242,7 +245,10 @@ impl Partition {
             | Request::DeleteTopic(_)
             | Request::DescribeTopics(_)
             | Request::DescribeCluster
-            | Request::InitProducer => 0,
+            | Request::InitProducer
+            | Request::Group(_)
+            | Request::ListGroups(_)
+            | Request::MeasureLag(_) => 0,
         };
         reach::mark!("shard.request_held");
         let what = Waiting::Held { request, bytes };

@@ -89,6 +89,9 @@ impl Shard {
             Request::Fetch(fetch) => self.owner(fetch.partition),
             Request::FindOffset(find) => self.owner(find.partition),
             Request::DeleteRecords(delete) => self.owner(delete.partition),
+            Request::MeasureLag(measure) => self.owner(measure.partition),
+            Request::ListGroups(list) => list.core,
+            Request::Group(_) => self.core(),
         }
     }
 
@@ -209,6 +212,9 @@ impl Shard {
                     // Not routed here; another try will be.
                     None => self.ctx.reply(slot, refuse(&request, Refusal::NotReady)),
                 };
+            }
+            Request::Group(_) | Request::ListGroups(_) | Request::MeasureLag(_) => {
+                return self.ctx.reply(slot, refuse(&request, Refusal::NotReady));
             }
             Request::Produce(ref produce) => produce.partition,
             Request::Fetch(ref fetch) => fetch.partition,

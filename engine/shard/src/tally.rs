@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use engine_api::{
-    DeleteRecordsError, Durability, FetchError, InitProducerError, ProduceError, Request, Response,
-    TopicError,
+    DeleteRecordsError, Durability, FetchError, GroupError, InitProducerError, ProduceError, Request,
+    Response, TopicError,
 };
 use storage_log::LatencyHistogram;
 
@@ -69,7 +69,10 @@ impl Tally {
             | Response::DeleteTopic(_)
             | Response::DescribeTopics(_)
             | Response::DescribeCluster(_)
-            | Response::InitProducer(_) => {}
+            | Response::InitProducer(_)
+            | Response::Group(_)
+            | Response::ListGroups(_)
+            | Response::MeasureLag(_) => {}
         }
     }
 }
@@ -83,7 +86,7 @@ fn level(durability: Durability) -> usize {
     }
 }
 
-const KINDS: [Name; 10] = [
+const KINDS: [Name; 13] = [
     "produce",
     "fetch",
     "find_offset",
@@ -94,6 +97,9 @@ const KINDS: [Name; 10] = [
     "describe_topics",
     "describe_cluster",
     "init_producer",
+    "group",
+    "list_groups",
+    "measure_lag",
 ];
 
 /// The request's place in `KINDS`.
@@ -109,6 +115,9 @@ fn kind(request: &Request) -> usize {
         Request::DescribeTopics(_) => 7,
         Request::DescribeCluster => 8,
         Request::InitProducer => 9,
+        Request::Group(_) => 10,
+        Request::ListGroups(_) => 11,
+        Request::MeasureLag(_) => 12,
     }
 }
 
@@ -125,7 +134,35 @@ fn refusal(response: &Response) -> Option<(Name, Name)> {
         Response::DescribeTopics(result) => ("describe_topics", topic_error(result.as_ref().err()?)),
         Response::DescribeCluster(_) => return None,
         Response::InitProducer(result) => ("init_producer", init_producer_error(result.as_ref().err()?)),
+        Response::Group(result) => ("group", group_error(result.as_ref().err()?)),
+        Response::ListGroups(result) => ("list_groups", group_error(result.as_ref().err()?)),
+        Response::MeasureLag(result) => ("measure_lag", fetch_error(result.as_ref().err()?)),
     })
+}
+
+fn group_error(error: &GroupError) -> Name {
+    match error {
+        GroupError::NotReady => "not_ready",
+        GroupError::Loading => "loading",
+        GroupError::InvalidGroup { .. } => "invalid_group",
+        GroupError::NotFound { .. } => "not_found",
+        GroupError::NotEmpty { .. } => "not_empty",
+        GroupError::UnknownMember { .. } => "unknown_member",
+        GroupError::IllegalGeneration { .. } => "illegal_generation",
+        GroupError::MemberIdRequired { .. } => "member_id_required",
+        GroupError::RebalanceInProgress => "rebalance_in_progress",
+        GroupError::Fenced { .. } => "fenced",
+        GroupError::InconsistentProtocol { .. } => "inconsistent_protocol",
+        GroupError::SessionTimeout { .. } => "session_timeout",
+        GroupError::Full { .. } => "full",
+        GroupError::MetadataTooLarge { .. } => "metadata_too_large",
+        GroupError::UnknownPartition => "unknown_partition",
+        GroupError::Subscribed { .. } => "subscribed",
+        GroupError::StorageFailed { .. } => "storage_failed",
+        GroupError::NoSpace => "no_space",
+        GroupError::Overloaded => "overloaded",
+        GroupError::ShuttingDown => "shutting_down",
+    }
 }
 
 fn produce_error(error: &ProduceError) -> Name {

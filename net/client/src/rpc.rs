@@ -127,12 +127,15 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
         | Request::FindOffset(_)
         | Request::Fetch(_)
         // An id that nobody uses costs nothing.
-        | Request::InitProducer => true,
+        | Request::InitProducer
+        | Request::ListGroups(_)
+        | Request::MeasureLag(_) => true,
         Request::Produce(_)
         | Request::CreateTopic(_)
         | Request::AlterTopic(_)
         | Request::DeleteTopic(_)
-        | Request::DeleteRecords(_) => false,
+        | Request::DeleteRecords(_)
+        | Request::Group(_) => false,
     }
 }
 

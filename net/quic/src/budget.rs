@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use engine_api::Request;
+use engine_api::{Ask, Request};
 use quinn_proto::StreamId;
 
 use crate::config::{
     CONNECTION_PARTIAL_BYTES_MAX, CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX,
     CONNECTION_SEND_BUFFERS, SERVER_PARTIAL_BYTES_MAX,
 };
-use crate::server::{Ask, Desk};
+use crate::server::Desk;
 use crate::slots::Slot;
 
 #[derive(Debug, Default)]

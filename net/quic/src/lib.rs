@@ -26,7 +26,8 @@ mod slots;
 mod stream;
 
 pub use config::ServerConfig;
-pub use server::{Ask, Server, ServerStats, Transmit};
+pub use engine_api::Ask;
+pub use server::{Server, ServerStats, Transmit};
 
 #[cfg(test)]
 mod tests;

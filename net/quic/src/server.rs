@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use engine_api::{Request, Response};
+use engine_api::{Ask, Response};
 use net_wire::Code;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming};
 
@@ -21,15 +21,6 @@ use crate::config::{
 };
 use crate::peer::Peer;
 use crate::slots::Slots;
-
-/// What clients want from the broker.
-#[derive(Debug)]
-pub enum Ask {
-    /// Answer by [`Server::handle_response`] with `key`.
-    Request { key: u64, request: Request },
-    /// The answer to `key` is no longer wanted.
-    Cancel { key: u64 },
-}
 
 /// A datagram (or several of `segment_bytes` each, for GSO) to send; its bytes are in the caller's buffer.
 #[derive(Debug, Clone, Copy)]

@@ -321,6 +321,9 @@ pub(crate) fn check_names(request: &Request) -> Result<(), &'static str> {
         | Request::FindOffset(_)
         | Request::DeleteRecords(_)
         | Request::DescribeCluster
-        | Request::InitProducer => Ok(()),
+        | Request::InitProducer
+        | Request::ListGroups(_)
+        | Request::MeasureLag(_) => Ok(()),
+        Request::Group(group) => name(&group.group),
     }
 }

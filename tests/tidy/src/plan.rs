@@ -21,14 +21,17 @@ pub struct Room {
 }
 
 const FRAME: &str = "millstream-storage-frame";
+const RECORDBATCH: &str = "millstream-storage-recordbatch";
 const LOG: &str = "millstream-storage-log";
 const DISK: &str = "millstream-storage-disk";
 const WIRE: &str = "millstream-net-wire";
 const QUIC: &str = "millstream-net-quic";
+const KAFKA: &str = "millstream-net-kafka";
 const SOCKETS: &str = "millstream-net-sockets";
 const CLIENT: &str = "millstream-client";
 const API: &str = "millstream-engine-api";
 const META: &str = "millstream-engine-meta";
+const GROUPS: &str = "millstream-engine-groups";
 const SHARD: &str = "millstream-engine-shard";
 const TURN: &str = "millstream-engine-turn";
 const CORE: &str = "millstream-engine-core";
@@ -45,28 +48,35 @@ const TIDY: &str = "millstream-tests-tidy";
 /// Left may use right, never back.
 pub const ROOMS: &[Room] = &[
     Room { path: "storage/frame", package: FRAME, kind: Kind::Pure, uses: &[] },
+    Room { path: "storage/recordbatch", package: RECORDBATCH, kind: Kind::Pure, uses: &[FRAME] },
     Room { path: "storage/log", package: LOG, kind: Kind::Pure, uses: &[FRAME] },
     Room { path: "storage/disk", package: DISK, kind: Kind::Door, uses: &[FRAME, LOG] },
     Room { path: "engine/api", package: API, kind: Kind::Pure, uses: &[FRAME] },
     Room { path: "engine/meta", package: META, kind: Kind::Pure, uses: &[API, FRAME] },
-    Room { path: "engine/shard", package: SHARD, kind: Kind::Pure, uses: &[API, META, FRAME, LOG] },
+    Room { path: "engine/groups", package: GROUPS, kind: Kind::Pure, uses: &[API, FRAME] },
+    Room {
+        path: "engine/shard",
+        package: SHARD,
+        kind: Kind::Pure,
+        uses: &[API, META, GROUPS, FRAME, RECORDBATCH, LOG],
+    },
     Room {
         path: "engine/turn",
         package: TURN,
         kind: Kind::Pure,
-        uses: &[API, META, SHARD, FRAME, LOG, QUIC, WIRE],
+        uses: &[API, META, SHARD, FRAME, LOG, QUIC, KAFKA, WIRE],
     },
     Room {
         path: "engine/core",
         package: CORE,
         kind: Kind::Door,
-        uses: &[API, META, SHARD, TURN, FRAME, LOG, DISK, SOCKETS, QUIC, WIRE],
+        uses: &[API, META, SHARD, TURN, FRAME, LOG, DISK, SOCKETS, QUIC, KAFKA, WIRE],
     },
     Room {
         path: "engine/broker",
         package: BROKER,
         kind: Kind::Shell,
-        uses: &[API, META, SHARD, CORE, FRAME, LOG, DISK, QUIC, SOCKETS],
+        uses: &[API, META, GROUPS, SHARD, CORE, FRAME, LOG, DISK, QUIC, KAFKA, SOCKETS],
     },
     Room {
         path: "engine/cli",
@@ -76,8 +86,9 @@ pub const ROOMS: &[Room] = &[
     },
     Room { path: "net/wire", package: WIRE, kind: Kind::Pure, uses: &[API, FRAME] },
     Room { path: "net/quic", package: QUIC, kind: Kind::Pure, uses: &[WIRE, API, FRAME] },
+    Room { path: "net/kafka", package: KAFKA, kind: Kind::Pure, uses: &[API, FRAME, RECORDBATCH] },
     Room { path: "net/sockets", package: SOCKETS, kind: Kind::Door, uses: &[] },
-    Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME] },
+    Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME, RECORDBATCH] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
     Room { path: "tests/disk", package: MODEL_DISK, kind: Kind::Pure, uses: &[FRAME, LOG] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
@@ -85,14 +96,28 @@ pub const ROOMS: &[Room] = &[
         path: "tests/fuzz",
         package: FUZZ,
         kind: Kind::Shell,
-        uses: &[API, META, BROKER, CLI, FRAME, LOG, WIRE, QUIC, CLIENT],
+        uses: &[API, META, GROUPS, BROKER, CLI, FRAME, RECORDBATCH, LOG, WIRE, QUIC, KAFKA, CLIENT],
     },
     Room { path: "tests/reach", package: REACH, kind: Kind::Shell, uses: &[] },
     Room {
         path: "tests/sim",
         package: SIM,
         kind: Kind::Shell,
-        uses: &[API, META, SHARD, TURN, FRAME, LOG, QUIC, WIRE, CLIENT, MODEL_DISK],
+        uses: &[
+            API,
+            META,
+            GROUPS,
+            SHARD,
+            TURN,
+            FRAME,
+            RECORDBATCH,
+            LOG,
+            QUIC,
+            KAFKA,
+            WIRE,
+            CLIENT,
+            MODEL_DISK,
+        ],
     },
     Room { path: "tests/tidy", package: TIDY, kind: Kind::Shell, uses: &[] },
 ];
@@ -115,13 +140,16 @@ pub const PURE_PACKAGES: &[&str] = &[
     "ahash",
     "bytes",
     "crc-fast",
+    "flate2",
     "hdrhistogram",
+    "kafka-protocol",
     "lz4_flex",
     "quinn-proto",
     "ring",
     "rkyv",
     "rustls",
     "slab",
+    "snap",
     "strsim",
     "thiserror",
     "zstd",

@@ -9,8 +9,8 @@ mod wire;
 use std::time::Duration;
 
 use engine_api::{
-    Acks, ClusterDescription, Durability, FetchError, Fetched, PartitionId, Produced, Request, Response,
-    StageTimings, TopicError, TopicId,
+    Acks, ClusterDescription, Durability, FetchError, Fetched, GroupError, PartitionId, Produced, Request,
+    Response, StageTimings, TopicError, TopicId,
 };
 use net_quic::Ask;
 use net_wire::{Kind, MessageHeader, OpenRead, encode};
@@ -217,6 +217,9 @@ fn response(request: &Request, well: bool) -> Response {
         Request::DescribeTopics(_) => Response::DescribeTopics(Ok(Vec::new())),
         Request::DescribeCluster => Response::DescribeCluster(cluster()),
         Request::InitProducer => Response::InitProducer(Ok(2)),
+        Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
+        Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
+        Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
     }
 }
 

@@ -136,6 +136,9 @@ pub(super) fn check(what: &'static str, response: &Response) -> Result<(), Strin
         Response::CreateTopic(answer) | Response::AlterTopic(answer) => answer.is_err(),
         Response::DeleteTopic(answer) => answer.is_err(),
         Response::DescribeTopics(answer) => answer.is_err(),
+        Response::Group(answer) => answer.is_err(),
+        Response::ListGroups(answer) => answer.is_err(),
+        Response::MeasureLag(answer) => answer.is_err(),
         Response::DescribeCluster(_) | Response::InitProducer(_) => false,
     };
     if is_refused {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use engine_api::{
     ClusterDescription, ConfigEntry, CoreId, DeleteRecordsError, Durability, FetchError, Fetched,
-    FoundOffset, NodeDescription, NodeId, PartitionDescription, PartitionId, Place, ProduceError, Produced,
-    Request, Response, StageTimings, TopicDescription, TopicError, TopicId,
+    FoundOffset, GroupError, NodeDescription, NodeId, PartitionDescription, PartitionId, Place, ProduceError,
+    Produced, Request, Response, StageTimings, TopicDescription, TopicError, TopicId,
 };
 use storage_frame::{Frame, LeaderEpoch, LogId, Offset};
 
@@ -193,6 +193,9 @@ impl Broker {
                 self.next_producer += 1;
                 Response::InitProducer(Ok(self.next_producer))
             }
+            Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
+            Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
+            Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
         })
     }
 

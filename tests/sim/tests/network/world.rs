@@ -214,7 +214,12 @@ impl Node {
             Request::CreateTopic(_) => Some(Response::CreateTopic(Err(TopicError::ShuttingDown))),
             Request::AlterTopic(_) => Some(Response::AlterTopic(Err(TopicError::NotReady))),
             Request::DeleteTopic(_) => Some(Response::DeleteTopic(Err(TopicError::NotReady))),
-            Request::DeleteRecords(_) | Request::DescribeCluster | Request::InitProducer => None,
+            Request::DeleteRecords(_)
+            | Request::DescribeCluster
+            | Request::InitProducer
+            | Request::Group(_)
+            | Request::ListGroups(_)
+            | Request::MeasureLag(_) => None,
         }
     }
 

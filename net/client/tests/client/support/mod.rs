@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use engine_api::{
     ClusterDescription, ConfigEntry, CoreId, CreateTopic, DeleteRecordsError, Durability, FetchError,
-    Fetched, FoundOffset, NodeDescription, NodeId, PartitionDescription, PartitionId, Place, ProduceError,
-    Produced, Request, Response, StageTimings, TopicDescription, TopicError, TopicId,
+    Fetched, FoundOffset, GroupError, NodeDescription, NodeId, PartitionDescription, PartitionId, Place,
+    ProduceError, Produced, Request, Response, StageTimings, TopicDescription, TopicError, TopicId,
 };
 use millstream_client::{Client, Config, Trust};
 use net_wire::{
@@ -448,6 +448,9 @@ fn answer(state: &mut State, request: Request) -> Response {
             state.next_producer_id += 1;
             Response::InitProducer(Ok(state.next_producer_id))
         }
+        Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
+        Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
+        Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
         Request::FindOffset(find) => {
             let log = &state.logs[find.partition.index as usize];
             let (log_start, high_watermark) = (Offset(log.log_start), Offset(log.end()));

@@ -1,0 +1,54 @@
+//! What a coordinator is told, and what it wants.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine_api::{GroupAnswer, GroupError, GroupListing, ReplySlot};
+
+/// Plain numbers: a simulator draws them at random.
+#[derive(Debug, Clone)]
+pub struct GroupsConfig {
+    /// `group.min.session.timeout.ms`, `group.max.session.timeout.ms`.
+    pub session_timeout_min: Duration,
+    pub session_timeout_max: Duration,
+    /// `group.initial.rebalance.delay.ms`: the first members of an empty group wait for others.
+    pub initial_rebalance_delay: Duration,
+    /// `group.max.size`.
+    pub members_max: usize,
+    /// `offsets.retention.minutes`: of groups without members, and of topics no member subscribes to.
+    pub offsets_retention: Duration,
+    /// `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
+    /// Between two looks at whether a member moves on; it is stuck after `stuck_intervals` without.
+    pub stuck_interval: Duration,
+    pub stuck_intervals: u32,
+    /// Member ids grow from it.
+    pub seed: u64,
+}
+
+/// A record of the offsets topic. The value is absent for what is to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+/// What the coordinator may know of topics.
+pub trait Topics {
+    /// How many partitions `topic` has; `None`: there is no such topic.
+    fn partitions(&self, topic: &str) -> Option<u32>;
+}
+
+/// What the coordinator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    Reply(ReplySlot, Result<GroupAnswer, GroupError>),
+    ReplyList(ReplySlot, Vec<GroupListing>),
+    /// Append these together; told when they are durable, or that they never will be, by `ticket`. In order.
+    Store {
+        ticket: u64,
+        records: Vec<StoredRecord>,
+    },
+    /// Something to log: name, fields.
+    Event(&'static str, Vec<(&'static str, String)>),
+}
