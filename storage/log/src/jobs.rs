@@ -109,6 +109,9 @@ impl Job {
         let mut frames = Vec::new();
         let mut frames_bytes = 0;
         while place.position < end_position {
+            if end_position - place.position < HEADER_BYTES as u64 {
+                return answer_or_bad(frames, place, "no room for a frame before the end".to_owned());
+            }
             // A frame that was jumped over may end behind the piece.
             let at = (place.position - start.position).min(piece.len() as u64) as usize;
             let rest = piece.slice(at..);
@@ -143,9 +146,12 @@ impl Job {
                     }
                 }
                 Goal::Read { from, limit, bytes_max } => {
-                    let is_over = next.offset > limit
-                        || (!frames.is_empty() && frames_bytes + header.frame_bytes() > bytes_max);
-                    if is_over {
+                    if next.offset > limit {
+                        let why =
+                            format!("offsets {} to {} over {limit}", header.base_offset, header.end_offset());
+                        return answer_or_bad(frames, place, why);
+                    }
+                    if !frames.is_empty() && frames_bytes + header.frame_bytes() > bytes_max {
                         return Walked::Frames(frames, place);
                     }
                     if next.offset > from {

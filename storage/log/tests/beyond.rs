@@ -332,6 +332,9 @@ impl Story {
             from = from.max(self.rig.log.start());
             match self.rig.read(from, end, 1 << 16) {
                 Ok(frames) => {
+                    let first = frames.first().expect("at least one frame").header();
+                    let is_it = first.base_offset <= from && from < first.end_offset();
+                    assert!(is_it, "asked for {from} it was given {first:?}");
                     for frame in frames {
                         let at = frame.header().base_offset;
                         if is_new(at.0, self) || self.has_late_writes {
@@ -396,4 +399,11 @@ fn log_on_a_disk_that_breaks_its_word_notices() {
     let seen = run_all(Rate::NEVER);
     let is_all = seen.damaged > 0 && seen.unreadable > 0 && seen.cut > 0;
     assert!(is_all || std::env::var("LOG_SEED").is_ok(), "{seen:?}");
+}
+
+/// FORMAT.md, "A write that outlives its process": what it hits turns into what was appended there before, or is
+/// noticed; never into anything else.
+#[test]
+fn write_that_outlives_its_process_brings_nothing_that_was_not_appended() {
+    run_all(Rate::one_in(2));
 }

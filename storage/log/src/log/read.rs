@@ -322,7 +322,15 @@ impl Log {
                 }
                 let is_over = next.position >= self.readable_end(&self.segments[nth]);
                 job.place = Some(InSegment { segment, at: next, is_certain: true, bytes_min });
-                if is_over && nth + 1 < self.segments.len() {
+                if is_over && let Some(following) = self.segments.get(nth + 1) {
+                    if following.base != next.offset {
+                        reach::mark!("log.read_meets_gap");
+                        let why = format!(
+                            "segment {} ends at offset {}, the next one begins at {}",
+                            segment.0, next.offset, following.base
+                        );
+                        return self.answer_error(&job, ReadError::Damaged { why });
+                    }
                     reach::mark!("log.find_crosses_segments");
                     job.place = None;
                 }
