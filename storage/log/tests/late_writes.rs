@@ -1,6 +1,8 @@
 //! A write of a killed process lands in the middle of a later life (`FORMAT.md`, "A write that outlives its process"):
 //! its frames verify and are of this log. Found by the beyond story: a read was answered with no frame, or never.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
+
 #[allow(unreachable_pub, reason = "shared by the test files")]
 mod rig;
 
