@@ -18,10 +18,10 @@ mod readers;
 mod rude;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use engine_api::{PartitionId, Place, Request, Response};
+use engine_api::{PartitionId, Place, Request, Response, TopicId};
 use millstream_client::decompress;
 use storage_frame::{BatchView, FRAME_BYTES_MAX, Frame, Offset, TimestampMs};
 use tests_disk::Dice;
@@ -106,6 +106,8 @@ pub struct Direct {
     next_lane: u32,
     next_topic: u32,
     topics: BTreeMap<String, Known>,
+    /// In this life of the node.
+    deleted: BTreeSet<TopicId>,
     lanes: Lanes,
     readers: Readers,
     audit: Audit,
@@ -134,6 +136,7 @@ impl Direct {
             next_lane: 0,
             next_topic: 0,
             topics: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             lanes: Lanes::default(),
             audit: Audit::default(),
             wishes: Wishes::default(),
@@ -191,6 +194,7 @@ impl Direct {
             self.on_lost(asked);
         }
         self.forget_caching_lanes(loses_memory);
+        self.deleted.clear();
     }
 
     fn on_lost(&mut self, asked: Asked) {

@@ -139,6 +139,8 @@ pub(super) fn check(what: &'static str, response: &Response) -> Result<(), Strin
         Response::Group(answer) => answer.is_err(),
         Response::ListGroups(answer) => answer.is_err(),
         Response::MeasureLag(answer) => answer.is_err(),
+        Response::CheckTopic(answer) => answer.is_err(),
+        Response::DescribeLogs(answer) => answer.is_err(),
         Response::DescribeCluster(_) | Response::InitProducer(_) => false,
     };
     if is_refused {

@@ -141,7 +141,12 @@ impl Direct {
         self.topics.values().all(|known| matches!(known, Known::Alive(_) | Known::Gone))
     }
 
+    /// Not of one that was deleted: a delete is answered at a stop before every core has heard of it, and an answer
+    /// may be overtaken on its way through another core.
     fn learn(&mut self, topic: &TopicDescription) {
+        if self.deleted.contains(&topic.id) {
+            return;
+        }
         let facts = TopicFacts {
             id: topic.id,
             name: topic.name.clone(),
@@ -199,6 +204,7 @@ impl Direct {
             return;
         }
         if let Some(Known::Going(facts) | Known::Alive(facts)) = known {
+            self.deleted.insert(facts.id);
             self.wishes.facts.push(Fact::TopicDeleted(facts.id));
         }
         self.topics.insert(name.to_owned(), Known::Gone);

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use engine_api::PartitionId;
 use storage_frame::{LogId, Offset, TimestampMs};
 use storage_log::SegmentId;
+use tests_disk::Zone;
 
 use super::deletes::Deletes;
+use super::lives::log_of;
 use super::topics::Topics;
 use super::{Oracle, Violation};
 use crate::fact::{At, Fact, FrameFact};
@@ -35,6 +37,8 @@ pub(super) struct Retention {
 struct Log {
     segments: BTreeMap<u32, Segment>,
     retired: Option<u32>,
+    /// The next opening may not know which of them were retired.
+    is_checkpoint_harmed: bool,
     /// What is told of the start up to here has its reason.
     start: u64,
     unanswered_bytes_max: u64,
@@ -78,6 +82,18 @@ impl Oracle for Retention {
                 return self.on_written(*log, *segment, frames).map_err(violated);
             }
             Fact::Retiring { log, segment } => return self.on_retiring(*log, *segment).map_err(violated),
+            Fact::Injected { log: Some(log), kind: Some((kind, Zone::Checkpoint)), .. }
+                if kind.promise(Zone::Written) == tests_disk::Promise::Noticed =>
+            {
+                self.logs.entry(*log).or_default().is_checkpoint_harmed = true;
+            }
+            Fact::Event { name: "log_opened", fields, .. } => {
+                if let Some(known) = log_of(fields).and_then(|log| self.logs.get_mut(&log))
+                    && std::mem::take(&mut known.is_checkpoint_harmed)
+                {
+                    known.retired = None;
+                }
+            }
             Fact::LogRemoving { log } => {
                 if let Some(id) = self.topics.partition(*log)
                     && self.topics.topic(id).is_some_and(|topic| !topic.delete_asked)
@@ -240,6 +256,9 @@ impl Retention {
 mod tests {
     use std::time::Duration;
 
+    use engine_shard::Level;
+    use tests_disk::FaultKind;
+
     use super::*;
     use crate::fact::TopicPromise;
     use crate::oracle::history::{FRAME_BYTES, History, LOG, TOPIC, plain};
@@ -309,6 +328,14 @@ mod tests {
         history.fails_with(
             "offsets 6 to 8 of orders/0 (log 0000000000000003) were written to segment 3, which was retired",
         );
+    }
+
+    #[test]
+    fn a_retired_segment_may_be_back_where_the_checkpoint_was_harmed() {
+        let mut history = history(plain());
+        history.delete_asked(6);
+        retiring(&mut history, 3).injected(FaultKind::BitFlip, Zone::Checkpoint).crash();
+        history.event(Level::Debug, "log_opened").written(3, 6, 8).passes();
     }
 
     #[test]

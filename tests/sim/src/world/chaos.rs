@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use storage_frame::LogId;
-use storage_log::FileName;
+use storage_log::{FileName, SegmentId, inspect};
 use tests_disk::{Dice, FaultKind, Zone};
 
 use super::{Event, World};
@@ -129,21 +130,30 @@ impl World {
         }
     }
 
-    /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends.
+    /// Of a log whose segments tell again what it told. Where all were retired it alone knows where the log ends, be
+    /// they still on their way out.
     fn harm_checkpoint(&mut self, kind: FaultKind, dice: &mut Dice) {
-        let logs: Vec<LogId> = self.disk.logs().filter(|log| self.has_begun_segment(*log)).collect();
+        let logs: Vec<LogId> = self.disk.logs().filter(|log| self.has_live_segment(*log)).collect();
         if !logs.is_empty() {
             let log = *dice.pick(&logs);
             self.disk.damage_log(log, kind, Zone::Checkpoint, dice);
         }
     }
 
-    fn has_begun_segment(&self, log: LogId) -> bool {
+    fn has_live_segment(&self, log: LogId) -> bool {
+        let checkpoint = self.disk.file(log, FileName::Checkpoint).map(Bytes::copy_from_slice);
+        let known = checkpoint.and_then(|file| inspect::checkpoint(&file).ok());
+        let is_live = |id: SegmentId| {
+            known.as_ref().is_none_or(|known| known.segments.first().is_some_and(|first| first.segment <= id))
+        };
         self.disk.files(log).any(|(name, bytes)| {
             // One made ahead may hold the header of a former life.
-            let is_named =
-                |id: u32| bytes[16..24] == log.0.to_le_bytes() && bytes[24..28] == id.to_le_bytes();
-            matches!(name, FileName::Segment(id) if bytes.starts_with(b"MSSEGMNT") && is_named(id.0))
+            let is_begun = |id: SegmentId| {
+                bytes.starts_with(b"MSSEGMNT")
+                    && bytes[16..24] == log.0.to_le_bytes()
+                    && bytes[24..28] == id.0.to_le_bytes()
+            };
+            matches!(name, FileName::Segment(id) if is_begun(id) && is_live(id))
         })
     }
 }

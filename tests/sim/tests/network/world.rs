@@ -219,7 +219,9 @@ impl Node {
             | Request::InitProducer
             | Request::Group(_)
             | Request::ListGroups(_)
-            | Request::MeasureLag(_) => None,
+            | Request::MeasureLag(_)
+            | Request::CheckTopic(_)
+            | Request::DescribeLogs(_) => None,
         }
     }
 
