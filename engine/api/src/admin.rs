@@ -2,7 +2,7 @@
 
 use storage_frame::{LeaderEpoch, LogId, Offset};
 
-use crate::ids::{CoreId, NodeId, TopicId};
+use crate::ids::{CoreId, NodeId, PartitionId, TopicId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTopic {
@@ -64,6 +64,34 @@ pub struct PartitionDescription {
     pub in_sync: Vec<NodeId>,
     /// Names its directory under `logs/` on the leader.
     pub log: LogId,
+}
+
+/// Would it be done? Nothing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckTopic {
+    Create(CreateTopic),
+    Alter(AlterTopic),
+}
+
+/// What the topic would be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedTopic {
+    pub partitions: u32,
+    pub replicas: u32,
+    pub configs: Vec<ConfigEntry>,
+}
+
+/// The logs of one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DescribeLogs {
+    pub core: CoreId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSize {
+    pub partition: PartitionId,
+    /// On disk.
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -40,6 +40,8 @@ pub enum Request {
     Group(GroupRequest),
     ListGroups(ListGroups),
     MeasureLag(MeasureLag),
+    CheckTopic(CheckTopic),
+    DescribeLogs(DescribeLogs),
 }
 
 /// The answer to the [`Request`] of the same name.
@@ -60,6 +62,9 @@ pub enum Response {
     Group(Result<GroupAnswer, GroupError>),
     ListGroups(Result<Vec<GroupListing>, GroupError>),
     MeasureLag(Result<Lag, FetchError>),
+    CheckTopic(Result<CheckedTopic, TopicError>),
+    /// By topic id and index.
+    DescribeLogs(Result<Vec<LogSize>, TopicError>),
 }
 
 /// What a protocol's machine wants from the broker for its clients.

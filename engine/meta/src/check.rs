@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use engine_api::{
-    AlterTopic, CreateTopic, DeleteTopic, PartitionDescription, TopicDescription, TopicError, TopicId,
+    AlterTopic, CheckTopic, CheckedTopic, CreateTopic, DeleteTopic, PartitionDescription, TopicDescription,
+    TopicError, TopicId,
 };
 
 use crate::command::Command;
@@ -67,15 +68,43 @@ impl ClusterState {
             }
         }
         let mut configs = topic.configs.clone();
-        for (key, value) in &changes {
-            match value {
-                Some(value) => configs.insert(key.clone(), value.clone()),
-                None => configs.remove(key),
-            };
-        }
+        let changes: Vec<_> = changes.into_iter().collect();
+        overlay(&mut configs, &changes);
         check_together(&config::effective(defaults, &configs), topic.replicas)?;
-        let configs = changes.into_iter().collect();
-        Ok(Command::AlterTopic { id: topic.id.0, partitions: asked.partitions, configs })
+        Ok(Command::AlterTopic { id: topic.id.0, partitions: asked.partitions, configs: changes })
+    }
+
+    /// What `asked` would come to.
+    ///
+    /// # Errors
+    /// [`TopicError`] with the reason why it would be refused.
+    pub fn check_topic(
+        &self,
+        asked: &CheckTopic,
+        defaults: &[(String, String)],
+    ) -> Result<CheckedTopic, TopicError> {
+        let (partitions, replicas, configs) = match asked {
+            CheckTopic::Create(create) => {
+                // The id is drawn when it is done.
+                let command = self.check_create(create, TopicId(0), defaults)?;
+                let Command::CreateTopic { partitions, replicas, configs, .. } = command else {
+                    unreachable!("checked as what it is")
+                };
+                (partitions, replicas, configs.into_iter().collect())
+            }
+            CheckTopic::Alter(alter) => {
+                let Command::AlterTopic { partitions, configs: changes, .. } =
+                    self.check_alter(alter, defaults)?
+                else {
+                    unreachable!("checked as what it is")
+                };
+                let topic = self.known(&alter.name)?;
+                let mut configs = topic.configs.clone();
+                overlay(&mut configs, &changes);
+                (partitions.unwrap_or(topic.partitions.len() as u32), topic.replicas, configs)
+            }
+        };
+        Ok(CheckedTopic { partitions, replicas, configs: config::describe(defaults, &configs) })
     }
 
     /// # Errors
@@ -161,6 +190,15 @@ pub fn describe(topic: &Topic, defaults: &[(String, String)]) -> TopicDescriptio
         replicas: topic.replicas,
         partitions: partitions.collect(),
         configs: config::describe(defaults, &topic.configs),
+    }
+}
+
+fn overlay(configs: &mut BTreeMap<String, String>, changes: &[(String, Option<String>)]) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => configs.insert(key.clone(), value.clone()),
+            None => configs.remove(key),
+        };
     }
 }
 

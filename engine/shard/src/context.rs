@@ -129,6 +129,8 @@ pub(crate) fn refuse(request: &Request, refusal: Refusal) -> Response {
         Request::Group(_) => Response::Group(Err(refusal.into())),
         Request::ListGroups(_) => Response::ListGroups(Err(refusal.into())),
         Request::MeasureLag(_) => Response::MeasureLag(Err(refusal.into())),
+        Request::CheckTopic(_) => Response::CheckTopic(Err(refusal.into())),
+        Request::DescribeLogs(_) => Response::DescribeLogs(Err(refusal.into())),
     }
 }
 

@@ -149,7 +149,9 @@ impl Controller {
             | Request::DescribeCluster
             | Request::Group(_)
             | Request::ListGroups(_)
-            | Request::MeasureLag(_) => unreachable!("not the controller's"),
+            | Request::MeasureLag(_)
+            | Request::CheckTopic(_)
+            | Request::DescribeLogs(_) => unreachable!("not the controller's"),
         });
     }
 
@@ -183,7 +185,9 @@ impl Controller {
             | Request::DescribeCluster
             | Request::Group(_)
             | Request::ListGroups(_)
-            | Request::MeasureLag(_) => None,
+            | Request::MeasureLag(_)
+            | Request::CheckTopic(_)
+            | Request::DescribeLogs(_) => None,
         }
     }
 

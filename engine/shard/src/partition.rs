@@ -205,7 +205,9 @@ impl Partition {
                 | Request::InitProducer
                 | Request::Group(_)
                 | Request::ListGroups(_)
-                | Request::MeasureLag(_) => unreachable!("not about a partition"),
+                | Request::MeasureLag(_)
+                | Request::CheckTopic(_)
+                | Request::DescribeLogs(_) => unreachable!("not about a partition"),
             },
         }
     }
@@ -248,7 +250,9 @@ impl Partition {
             | Request::InitProducer
             | Request::Group(_)
             | Request::ListGroups(_)
-            | Request::MeasureLag(_) => 0,
+            | Request::MeasureLag(_)
+            | Request::CheckTopic(_)
+            | Request::DescribeLogs(_) => 0,
         };
         reach::mark!("shard.request_held");
         let what = Waiting::Held { request, bytes };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use engine_api::{PartitionId, TroubledPartition};
+use engine_api::{LogSize, PartitionId, TroubledPartition};
 use slab::Slab;
 use storage_frame::{LeaderEpoch, LogId, Now};
 use storage_log::{DiskResult, LogEvent, OpId};
@@ -262,6 +262,16 @@ impl Roster {
         }
         let trouble = |key: &PartitionKey| self.partitions.get(*key)?.trouble();
         Some(self.troubled.iter().filter_map(trouble).take(TROUBLED_MAX).collect())
+    }
+
+    /// Every partition's, by topic id and index.
+    pub(crate) fn log_sizes(&self) -> Vec<LogSize> {
+        let known =
+            self.partitions.iter().filter(|(key, partition)| self.by_id.get(&partition.id) == Some(key));
+        let size = |partition: &Partition| LogSize { partition: partition.id, bytes: partition.disk_bytes() };
+        let mut sizes: Vec<LogSize> = known.map(|(_, partition)| size(partition)).collect();
+        sizes.sort_unstable_by_key(|size| size.partition);
+        sizes
     }
 
     pub(crate) fn add_stats(&self, stats: &mut ShardStats) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine_api::{
-    ClusterDescription, CoreId, DescribeTopics, NodeDescription, NodeId, PartitionId, ReplySlot, Request,
-    Response, TopicError, TopicId, TroubledPartition,
+    CheckTopic, CheckedTopic, ClusterDescription, CoreId, DescribeTopics, NodeDescription, NodeId,
+    PartitionId, ReplySlot, Request, Response, TopicError, TopicId, TroubledPartition,
 };
 use engine_meta::{ClusterState, Command, config};
 use storage_frame::Now;
@@ -75,6 +75,12 @@ impl Shard {
         self.ctx.config.cores
     }
 
+    /// What is known of topics, for looking up without asking; nothing before metadata has been read or told.
+    #[must_use]
+    pub fn catalog(&self) -> &dyn Catalog {
+        &self.state
+    }
+
     /// The core that answers `request`: the owner of its partition, core 0 for changes of metadata, this core
     /// for everything it can answer itself (unknown partitions included).
     #[must_use]
@@ -84,13 +90,14 @@ impl Shard {
             | Request::AlterTopic(_)
             | Request::DeleteTopic(_)
             | Request::InitProducer => CoreId(0),
-            Request::DescribeTopics(_) | Request::DescribeCluster => self.core(),
+            Request::DescribeTopics(_) | Request::DescribeCluster | Request::CheckTopic(_) => self.core(),
             Request::Produce(produce) => self.owner(produce.partition),
             Request::Fetch(fetch) => self.owner(fetch.partition),
             Request::FindOffset(find) => self.owner(find.partition),
             Request::DeleteRecords(delete) => self.owner(delete.partition),
             Request::MeasureLag(measure) => self.owner(measure.partition),
             Request::ListGroups(list) => list.core,
+            Request::DescribeLogs(describe) => describe.core,
             Request::Group(_) => self.core(),
         }
     }
@@ -116,6 +123,7 @@ impl Shard {
                 let controller = self.controller.as_mut().expect("told to the controller's core");
                 controller.on_acked(&mut self.ctx, core, version);
             }
+            Input::Answer { key, response } => self.on_answer(now, key, &response),
             Input::FreeSpace { free_bytes } => self.on_free_space(free_bytes),
             Input::Tick => self.on_tick(now),
             Input::Stop => self.on_stop(now),
@@ -198,6 +206,14 @@ impl Shard {
             Request::DescribeTopics(asked) => {
                 let described = self.describe_topics(&asked);
                 return self.ctx.reply(slot, Response::DescribeTopics(described));
+            }
+            Request::CheckTopic(asked) => {
+                let checked = self.check_topic(&asked);
+                return self.ctx.reply(slot, Response::CheckTopic(checked));
+            }
+            Request::DescribeLogs(_) => {
+                let sizes = self.roster.log_sizes();
+                return self.ctx.reply(slot, Response::DescribeLogs(Ok(sizes)));
             }
             _ if self.ctx.stopping => {
                 reach::mark!("shard.request_while_stopping");
@@ -471,6 +487,13 @@ impl Shard {
             return Err(TopicError::NotReady);
         }
         self.state.describe_topics(&asked.names, &self.ctx.config.topic_defaults)
+    }
+
+    fn check_topic(&self, asked: &CheckTopic) -> Result<CheckedTopic, TopicError> {
+        if !self.is_loaded {
+            return Err(TopicError::NotReady);
+        }
+        self.state.check_topic(asked, &self.ctx.config.topic_defaults)
     }
 
     fn describe_cluster(&self) -> ClusterDescription {

@@ -72,7 +72,9 @@ impl Tally {
             | Response::InitProducer(_)
             | Response::Group(_)
             | Response::ListGroups(_)
-            | Response::MeasureLag(_) => {}
+            | Response::MeasureLag(_)
+            | Response::CheckTopic(_)
+            | Response::DescribeLogs(_) => {}
         }
     }
 }
@@ -86,7 +88,7 @@ fn level(durability: Durability) -> usize {
     }
 }
 
-const KINDS: [Name; 13] = [
+const KINDS: [Name; 15] = [
     "produce",
     "fetch",
     "find_offset",
@@ -100,6 +102,8 @@ const KINDS: [Name; 13] = [
     "group",
     "list_groups",
     "measure_lag",
+    "check_topic",
+    "describe_logs",
 ];
 
 /// The request's place in `KINDS`.
@@ -118,6 +122,8 @@ fn kind(request: &Request) -> usize {
         Request::Group(_) => 10,
         Request::ListGroups(_) => 11,
         Request::MeasureLag(_) => 12,
+        Request::CheckTopic(_) => 13,
+        Request::DescribeLogs(_) => 14,
     }
 }
 
@@ -137,6 +143,8 @@ fn refusal(response: &Response) -> Option<(Name, Name)> {
         Response::Group(result) => ("group", group_error(result.as_ref().err()?)),
         Response::ListGroups(result) => ("list_groups", group_error(result.as_ref().err()?)),
         Response::MeasureLag(result) => ("measure_lag", fetch_error(result.as_ref().err()?)),
+        Response::CheckTopic(result) => ("check_topic", topic_error(result.as_ref().err()?)),
+        Response::DescribeLogs(result) => ("describe_logs", topic_error(result.as_ref().err()?)),
     })
 }
 

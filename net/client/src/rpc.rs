@@ -129,7 +129,9 @@ pub(crate) fn is_repeatable(request: &Request) -> bool {
         // An id that nobody uses costs nothing.
         | Request::InitProducer
         | Request::ListGroups(_)
-        | Request::MeasureLag(_) => true,
+        | Request::MeasureLag(_)
+        | Request::CheckTopic(_)
+        | Request::DescribeLogs(_) => true,
         Request::Produce(_)
         | Request::CreateTopic(_)
         | Request::AlterTopic(_)

@@ -58,6 +58,7 @@ pub fn request(correlation: u64, request: &Request) -> Bytes {
         Request::DescribeTopics(topics) => whole(Kind::DescribeTopics, correlation, topics),
         Request::DescribeCluster => empty(Kind::DescribeCluster, correlation),
         Request::InitProducer => empty(Kind::InitProducer, correlation),
+        Request::CheckTopic(_) | Request::DescribeLogs(_) => panic!("asked through Kafka's protocol alone"),
         Request::Group(_) | Request::ListGroups(_) | Request::MeasureLag(_) => {
             panic!("groups are not part of this version of the protocol")
         }
@@ -126,6 +127,7 @@ pub fn response(correlation: u64, response: &Response) -> Bytes {
         Response::DescribeCluster(cluster) => whole(Kind::ClusterDescribed, correlation, cluster),
         Response::InitProducer(Ok(id)) => whole(Kind::ProducerInited, correlation, id),
         Response::InitProducer(Err(error)) => whole(Kind::InitProducerFailed, correlation, error),
+        Response::CheckTopic(_) | Response::DescribeLogs(_) => panic!("asked through Kafka's protocol alone"),
         Response::Group(_) | Response::ListGroups(_) | Response::MeasureLag(_) => {
             panic!("groups are not part of this version of the protocol")
         }

@@ -323,7 +323,9 @@ pub(crate) fn check_names(request: &Request) -> Result<(), &'static str> {
         | Request::DescribeCluster
         | Request::InitProducer
         | Request::ListGroups(_)
-        | Request::MeasureLag(_) => Ok(()),
+        | Request::MeasureLag(_)
+        | Request::CheckTopic(_)
+        | Request::DescribeLogs(_) => Ok(()),
         Request::Group(group) => name(&group.group),
     }
 }

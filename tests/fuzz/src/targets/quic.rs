@@ -220,6 +220,8 @@ fn response(request: &Request, well: bool) -> Response {
         Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
         Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
         Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
+        Request::CheckTopic(_) => Response::CheckTopic(Err(TopicError::NotReady)),
+        Request::DescribeLogs(_) => Response::DescribeLogs(Err(TopicError::NotReady)),
     }
 }
 

@@ -451,6 +451,8 @@ fn answer(state: &mut State, request: Request) -> Response {
         Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
         Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
         Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
+        Request::CheckTopic(_) => Response::CheckTopic(Err(TopicError::NotReady)),
+        Request::DescribeLogs(_) => Response::DescribeLogs(Err(TopicError::NotReady)),
         Request::FindOffset(find) => {
             let log = &state.logs[find.partition.index as usize];
             let (log_start, high_watermark) = (Offset(log.log_start), Offset(log.end()));
