@@ -202,6 +202,14 @@ impl Log {
         if segment.id == self.durable.segment { self.durable.position } else { segment.end_position }
     }
 
+    /// The offset at [`readable_end`](Self::readable_end) of the `nth` segment.
+    fn readable_offset(&self, nth: usize) -> Offset {
+        match self.segments.get(nth + 1) {
+            Some(following) if self.segments[nth].id != self.durable.segment => following.base,
+            Some(_) | None => self.durable.offset,
+        }
+    }
+
     fn read_on(&mut self, mut job: Job, nth: usize) {
         let id = self.segments[nth].id;
         let at = match job.place.filter(|place| place.segment == id) {
@@ -320,19 +328,18 @@ impl Log {
                 if let Goal::Find { from, .. } = &mut job.goal {
                     *from = (*from).max(next.offset);
                 }
-                let is_over = next.position >= self.readable_end(&self.segments[nth]);
                 job.place = Some(InSegment { segment, at: next, is_certain: true, bytes_min });
-                if is_over && let Some(following) = self.segments.get(nth + 1) {
-                    if following.base != next.offset {
+                if next.position >= self.readable_end(&self.segments[nth]) {
+                    let end = self.readable_offset(nth);
+                    if next.offset != end {
                         reach::mark!("log.read_meets_gap");
-                        let why = format!(
-                            "segment {} ends at offset {}, the next one begins at {}",
-                            segment.0, next.offset, following.base
-                        );
+                        let why = format!("segment {} ends at offset {}, not {end}", segment.0, next.offset);
                         return self.answer_error(&job, ReadError::Damaged { why });
                     }
-                    reach::mark!("log.find_crosses_segments");
-                    job.place = None;
+                    if nth + 1 < self.segments.len() {
+                        reach::mark!("log.find_crosses_segments");
+                        job.place = None;
+                    }
                 }
                 self.advance(job);
             }
