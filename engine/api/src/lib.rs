@@ -7,6 +7,7 @@
 //! - [`record`]: producing and fetching.
 //! - [`admin`]: topics, producers' ids, the cluster's picture.
 //! - [`group`]: consumer groups.
+//! - [`topic_config`]: which configs a topic has.
 //! - [`catalog`]: which topics there are, for looking up without asking.
 //!
 //! Does not know: encodings, sockets, files, cores' channels. No logic but constructors.
@@ -17,12 +18,14 @@ pub mod catalog;
 pub mod group;
 pub mod ids;
 pub mod record;
+pub mod topic_config;
 
 pub use admin::*;
 pub use catalog::*;
 pub use group::*;
 pub use ids::*;
 pub use record::*;
+pub use topic_config::*;
 
 /// Everything a client can ask. Every request is answered once, unless its slot is cancelled first.
 #[derive(Debug, Clone, PartialEq)]

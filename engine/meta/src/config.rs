@@ -1,31 +1,24 @@
 //! Topic configs: key and value strings by Kafka's names and units, turned into one checked [`TopicConfig`].
 //!
-//! [`KEYS`] is the whole vocabulary. Values are stored in the canonical spelling that
-//! [`TopicConfig::entries`] gives, so `TRUE` and `true` are one value.
+//! [`TOPIC_CONFIGS`] is the whole vocabulary; most of it is checked, kept and told, and [`TopicConfig`] has what
+//! takes effect. Values are stored in canonical spelling, so `TRUE` and `true` are one value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine_api::ConfigEntry;
-use storage_frame::{FRAME_BYTES_MAX, HEADER_BYTES};
+use engine_api::{ConfigEntry, ConfigKind, TOPIC_CONFIGS, TopicConfigDefinition, topic_config};
 
 /// Every key, in the order in which they are described.
-pub const KEYS: [&str; 11] = [
-    CLEANUP_POLICY,
-    COMPRESSION_TYPE,
-    FLUSH_MS,
-    MAX_MESSAGE_BYTES,
-    MESSAGE_TIMESTAMP_TYPE,
-    MIN_INSYNC_REPLICAS,
-    RETENTION_BYTES,
-    RETENTION_MS,
-    SEGMENT_BYTES,
-    SEGMENT_MS,
-    WRITE_CACHING,
-];
+pub const KEYS: [&str; TOPIC_CONFIGS.len()] = {
+    let mut keys = [""; TOPIC_CONFIGS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = TOPIC_CONFIGS[at].key;
+        at += 1;
+    }
+    keys
+};
 
-const CLEANUP_POLICY: &str = "cleanup.policy";
-const COMPRESSION_TYPE: &str = "compression.type";
 const FLUSH_MS: &str = "flush.ms";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -38,16 +31,8 @@ const WRITE_CACHING: &str = "write.caching";
 
 /// Room a segment needs beside its frames: the header block and the padding of the last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
-/// As large as a frame may be.
-const BATCH_BYTES_MAX: u64 = (FRAME_BYTES_MAX - HEADER_BYTES) as u64;
-/// Kafka's smallest since 4.0; smaller ones only make more files.
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 /// What a crash of the machine may take from a topic with `write.caching`, in time.
-const FLUSH_MS_MAX: u64 = 60_000;
-const MS_MAX: u64 = i64::MAX as u64;
-
-const _: () = assert!(SEGMENT_BYTES_MIN > SEGMENT_OVERHEAD_BYTES);
+const FLUSH_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 /// Whose clock a record's timestamp is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +95,8 @@ impl TopicConfig {
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         for (key, value) in pairs {
-            config.set(known_key(key)?, value)?;
+            let key = known_key(key)?;
+            config.set(key, &canonical_value(key, value)?);
         }
         Ok(config)
     }
@@ -118,69 +104,40 @@ impl TopicConfig {
     /// The largest batch a partition takes: one must fit a segment, however small these are.
     #[must_use]
     pub fn batch_bytes_max(&self) -> u64 {
+        // Segments are a mebibyte at least.
         self.message_bytes_max.min(self.segment_bytes - SEGMENT_OVERHEAD_BYTES)
     }
 
-    /// Every key with its value in canonical spelling, in the order of [`KEYS`].
-    #[must_use]
-    pub fn entries(&self) -> [(&'static str, String); KEYS.len()] {
-        KEYS.map(|key| (key, self.value(key)))
-    }
-
-    fn value(&self, key: &str) -> String {
+    /// `value`: canonical.
+    fn set(&mut self, key: &str, value: &str) {
+        let number = || value.parse::<u64>().ok();
+        let duration = || number().map(Duration::from_millis);
         match key {
-            CLEANUP_POLICY => "delete".into(),
-            COMPRESSION_TYPE => "producer".into(),
-            FLUSH_MS => self.flush_delay.as_millis().to_string(),
-            MAX_MESSAGE_BYTES => self.message_bytes_max.to_string(),
-            MESSAGE_TIMESTAMP_TYPE => match self.timestamps {
-                TimestampKind::Create => "CreateTime".into(),
-                TimestampKind::LogAppend => "LogAppendTime".into(),
-            },
-            MIN_INSYNC_REPLICAS => self.in_sync_min.to_string(),
-            RETENTION_BYTES => or_minus_one(self.retention_bytes.map(u128::from)),
-            RETENTION_MS => or_minus_one(self.retention_age.map(|age| age.as_millis())),
-            SEGMENT_BYTES => self.segment_bytes.to_string(),
-            SEGMENT_MS => self.segment_age_max.as_millis().to_string(),
-            WRITE_CACHING => self.write_caching.to_string(),
-            other => unreachable!("{other} is not in KEYS"),
-        }
-    }
-
-    fn set(&mut self, key: &'static str, value: &str) -> Result<(), ConfigError> {
-        match key {
-            CLEANUP_POLICY => only(key, value, "delete", "compaction is not supported yet")?,
-            COMPRESSION_TYPE => {
-                only(key, value, "producer", "batches are kept as their producers sent them")?
+            FLUSH_MS => {
+                let delay = duration().expect(CANONICAL);
+                self.flush_delay = delay.clamp(*FLUSH_DELAY.start(), *FLUSH_DELAY.end());
             }
-            FLUSH_MS => self.flush_delay = Duration::from_millis(number(key, value, 1, FLUSH_MS_MAX)?),
-            MAX_MESSAGE_BYTES => self.message_bytes_max = number(key, value, 1, BATCH_BYTES_MAX)?,
+            MAX_MESSAGE_BYTES => self.message_bytes_max = number().expect(CANONICAL),
             MESSAGE_TIMESTAMP_TYPE => {
                 self.timestamps = match value {
-                    "CreateTime" => TimestampKind::Create,
                     "LogAppendTime" => TimestampKind::LogAppend,
-                    _ => return Err(refused(key, value, "CreateTime or LogAppendTime is expected")),
+                    _ => TimestampKind::Create,
                 }
             }
-            MIN_INSYNC_REPLICAS => self.in_sync_min = number(key, value, 1, i32::MAX as u64)? as u32,
-            RETENTION_BYTES => self.retention_bytes = number_or_none(key, value, MS_MAX)?,
-            RETENTION_MS => {
-                self.retention_age = number_or_none(key, value, MS_MAX)?.map(Duration::from_millis);
-            }
-            SEGMENT_BYTES => self.segment_bytes = number(key, value, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?,
-            SEGMENT_MS => self.segment_age_max = Duration::from_millis(number(key, value, 1, MS_MAX)?),
-            WRITE_CACHING => {
-                self.write_caching = match value.to_ascii_lowercase().as_str() {
-                    "true" => true,
-                    "false" => false,
-                    _ => return Err(refused(key, value, "true or false is expected")),
-                }
-            }
-            other => unreachable!("{other} is not in KEYS"),
+            MIN_INSYNC_REPLICAS => self.in_sync_min = value.parse().expect(CANONICAL),
+            // -1: no limit.
+            RETENTION_BYTES => self.retention_bytes = number(),
+            RETENTION_MS => self.retention_age = duration(),
+            SEGMENT_BYTES => self.segment_bytes = number().expect(CANONICAL),
+            SEGMENT_MS => self.segment_age_max = duration().expect(CANONICAL),
+            WRITE_CACHING => self.write_caching = value == "true",
+            // The others have no effect.
+            _ => {}
         }
-        Ok(())
     }
 }
+
+const CANONICAL: &str = "a checked value";
 
 /// `pairs` with known keys and canonical values.
 ///
@@ -192,9 +149,8 @@ pub fn canonical<'a>(
     let mut checked = BTreeMap::new();
     for (key, value) in pairs {
         let key = known_key(key)?;
-        let mut config = TopicConfig::default();
-        config.set(key, value.trim())?;
-        if checked.insert(key.to_owned(), config.value(key)).is_some() {
+        let value = canonical_value(key, value)?;
+        if checked.insert(key.to_owned(), value).is_some() {
             return Err(ConfigError::Twice { key });
         }
     }
@@ -206,8 +162,8 @@ pub fn canonical<'a>(
 /// # Errors
 /// [`ConfigError::UnknownKey`] with the nearest one.
 pub fn known_key(key: &str) -> Result<&'static str, ConfigError> {
-    if let Some(known) = KEYS.iter().find(|known| **known == key) {
-        return Ok(known);
+    if let Some(known) = topic_config(key) {
+        return Ok(known.key);
     }
     // Jaro-Winkler: 0.8 still catches a dropped word or two swapped letters and leaves unrelated words alone.
     let nearest = KEYS
@@ -225,11 +181,17 @@ pub fn known_key(key: &str) -> Result<&'static str, ConfigError> {
 /// not set.
 #[must_use]
 pub fn describe(defaults: &[(String, String)], overrides: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
-    effective(defaults, overrides)
-        .entries()
-        .into_iter()
-        .map(|(key, value)| ConfigEntry { key: key.into(), value, is_default: !overrides.contains_key(key) })
-        .collect()
+    let stored = |key: &str, value: &String| canonical_value(known_key(key).ok()?, value).ok();
+    let entry = |definition: &TopicConfigDefinition| {
+        let key = definition.key;
+        let of_topic = overrides.get(key).and_then(|value| stored(key, value));
+        let of_node =
+            || defaults.iter().rfind(|(known, _)| known == key).and_then(|(_, value)| stored(key, value));
+        let is_default = of_topic.is_none();
+        let value = of_topic.or_else(of_node).unwrap_or_else(|| definition.default.to_owned());
+        ConfigEntry { key: key.to_owned(), value, is_default }
+    };
+    TOPIC_CONFIGS.iter().map(entry).collect()
 }
 
 /// The settings in force: ours, overlaid by the node's `defaults`, overlaid by the topic's `overrides`.
@@ -238,46 +200,88 @@ pub fn effective(defaults: &[(String, String)], overrides: &BTreeMap<String, Str
     let mut config = TopicConfig::default();
     let pairs = defaults.iter().map(|(key, value)| (key, value)).chain(overrides);
     for (key, value) in pairs {
-        if let Ok(key) = known_key(key) {
-            let mut changed = config.clone();
-            if changed.set(key, value).is_ok() {
-                config = changed;
-            }
+        let Ok(key) = known_key(key) else { continue };
+        if let Ok(value) = canonical_value(key, value) {
+            config.set(key, &value);
         }
     }
     config
 }
 
-fn or_minus_one(value: Option<u128>) -> String {
-    value.map_or_else(|| "-1".into(), |value| value.to_string())
-}
-
-fn refused(key: &'static str, value: &str, why: &str) -> ConfigError {
-    ConfigError::Value { key, value: value.chars().take(100).collect(), why: why.into() }
-}
-
-fn only(key: &'static str, value: &str, allowed: &str, why: &str) -> Result<(), ConfigError> {
-    if value == allowed {
-        return Ok(());
+/// `value` as all write it, when it is one that `key` takes.
+fn canonical_value(key: &'static str, value: &str) -> Result<String, ConfigError> {
+    let definition = topic_config(key).expect("a known key");
+    let value = value.trim();
+    let checked = match definition.kind {
+        ConfigKind::Boolean => boolean(value),
+        ConfigKind::Int { min, max } => number(value, min.into(), max.into()),
+        ConfigKind::Long { min, max } => number(value, min, max),
+        ConfigKind::Fraction => fraction(value),
+        ConfigKind::Choice(choices) => choice(value, choices),
+        ConfigKind::List(items) => list(value, items),
+        ConfigKind::Replicas => replicas(value),
+    };
+    match definition.only_default {
+        Some(why) if checked.as_deref() != Ok(definition.default) => {
+            let why = format!("only '{}' is supported: {why}", definition.default);
+            Err(refused(key, value, why))
+        }
+        _ => checked.map_err(|why| refused(key, value, why)),
     }
-    Err(refused(key, value, &format!("only '{allowed}' is supported: {why}")))
 }
 
-fn number(key: &'static str, value: &str, min: u64, max: u64) -> Result<u64, ConfigError> {
-    value
-        .parse()
-        .ok()
-        .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| refused(key, value, &format!("a number from {min} to {max} is expected")))
+fn refused(key: &'static str, value: &str, why: String) -> ConfigError {
+    ConfigError::Value { key, value: value.chars().take(100).collect(), why }
 }
 
-fn number_or_none(key: &'static str, value: &str, max: u64) -> Result<Option<u64>, ConfigError> {
-    if value == "-1" {
-        return Ok(None);
+fn boolean(value: &str) -> Result<String, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok("true".into()),
+        "false" => Ok("false".into()),
+        _ => Err("true or false is expected".into()),
     }
-    number(key, value, 0, max)
-        .map(Some)
-        .map_err(|_| refused(key, value, &format!("-1 (no limit) or a number up to {max} is expected")))
+}
+
+fn number(value: &str, min: i64, max: i64) -> Result<String, String> {
+    let number = value.parse::<i64>().ok().filter(|number| (min..=max).contains(number));
+    number.map(|number| number.to_string()).ok_or_else(|| match min {
+        -1 => format!("-1 (no limit) or a number up to {max} is expected"),
+        _ => format!("a number from {min} to {max} is expected"),
+    })
+}
+
+fn fraction(value: &str) -> Result<String, String> {
+    let number = value.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    // Not the sign of nothing.
+    number.map(|number| number.abs().to_string()).ok_or_else(|| "a number from 0 to 1 is expected".into())
+}
+
+fn choice(value: &str, choices: &[&str]) -> Result<String, String> {
+    match choices.contains(&value) {
+        true => Ok(value.to_owned()),
+        false => Err(format!("one of {} is expected", choices.join(", "))),
+    }
+}
+
+fn list(value: &str, items: &[&str]) -> Result<String, String> {
+    let given: Vec<&str> = value.split(',').map(str::trim).collect();
+    let taken: Vec<&str> = items.iter().copied().filter(|item| given.contains(item)).collect();
+    match taken.is_empty() || given.iter().any(|item| !items.contains(item)) {
+        true => Err(format!("one or more of {} are expected, with commas between them", items.join(", "))),
+        false => Ok(taken.join(",")),
+    }
+}
+
+fn replicas(value: &str) -> Result<String, String> {
+    let is_pair = |pair: &str| {
+        let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        pair.split_once(':').is_some_and(|(partition, node)| is_number(partition) && is_number(node))
+    };
+    let pairs: Vec<&str> = value.split(',').map(str::trim).collect();
+    match value.is_empty() || value == "*" || pairs.iter().all(|pair| is_pair(pair)) {
+        true => Ok(pairs.join(",")),
+        false => Err("partition:node pairs with commas between them or * is expected".into()),
+    }
 }
 
 #[cfg(test)]
@@ -299,9 +303,9 @@ mod tests {
             "unknown topic config 'max.mesage.bytes': did you mean 'max.message.bytes'?",
         );
         check_refused(
-            "flush.messages",
+            "flush.message",
             "1",
-            "unknown topic config 'flush.messages': did you mean 'flush.ms'?",
+            "unknown topic config 'flush.message': did you mean 'flush.messages'?",
         );
         check_refused("zzz", "1", "unknown topic config 'zzz'");
     }
@@ -324,6 +328,26 @@ mod tests {
             "topic config cleanup.policy=compact is refused: only 'delete' is supported: compaction is not supported yet",
         );
         check_refused(
+            "min.cleanable.dirty.ratio",
+            "1.5",
+            "topic config min.cleanable.dirty.ratio=1.5 is refused: a number from 0 to 1 is expected",
+        );
+        check_refused(
+            "leader.replication.throttled.replicas",
+            "1:2,x",
+            "topic config leader.replication.throttled.replicas=1:2,x is refused: partition:node pairs with commas between them or * is expected",
+        );
+        check_refused(
+            "message.timestamp.type",
+            "createtime",
+            "topic config message.timestamp.type=createtime is refused: one of CreateTime, LogAppendTime is expected",
+        );
+        check_refused(
+            "remote.storage.enable",
+            "true",
+            "topic config remote.storage.enable=true is refused: only 'false' is supported: there is no remote storage",
+        );
+        check_refused(
             "write.caching",
             "maybe",
             "topic config write.caching=maybe is refused: true or false is expected",
@@ -338,10 +362,13 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_its_key_accepts() {
-        for (key, value) in TopicConfig::default().entries() {
-            let checked = canonical([(key, value.as_str())]).expect("a default within its bounds");
+        for definition in &TOPIC_CONFIGS {
+            let (key, value) = (definition.key, definition.default);
+            let checked = canonical([(key, value)]).expect("a default within its bounds");
             assert_eq!(checked[key], value);
         }
+        let defaults = TOPIC_CONFIGS.iter().map(|definition| (definition.key, definition.default));
+        assert_eq!(TopicConfig::parse(defaults), Ok(TopicConfig::default()));
     }
 
     #[test]
@@ -359,6 +386,27 @@ mod tests {
             ConfigEntry { key: "flush.ms".into(), value: "7".into(), is_default: true }
         );
         assert_eq!(described.len(), KEYS.len());
+    }
+
+    #[test]
+    fn values_have_one_spelling() {
+        let spelt = |key, value| canonical([(key, value)]).expect("good")[key].clone();
+        assert_eq!(spelt("preallocate", " TRUE "), "true");
+        assert_eq!(spelt("min.cleanable.dirty.ratio", "0.50"), "0.5");
+        assert_eq!(spelt("min.cleanable.dirty.ratio", "-0"), "0");
+        assert_eq!(spelt("flush.messages", "+007"), "7");
+        assert_eq!(spelt("follower.replication.throttled.replicas", "0:1, 1:2"), "0:1,1:2");
+        assert_eq!(spelt("follower.replication.throttled.replicas", "*"), "*");
+    }
+
+    #[test]
+    fn write_caching_never_holds_back_for_more_than_a_minute() {
+        let config = TopicConfig::parse([("flush.ms", "9223372036854775807")]).expect("good");
+        assert_eq!(config.flush_delay, Duration::from_secs(60));
+        assert_eq!(
+            TopicConfig::parse([("flush.ms", "0")]).expect("good").flush_delay,
+            Duration::from_millis(1)
+        );
     }
 
     #[test]
