@@ -42,6 +42,8 @@ const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 /// The shard's word for metadata that cannot be read or no longer be changed.
 const METADATA_UNUSABLE: &str = "metadata_unusable";
 const OPENS_MAX: usize = 64;
+/// `offsets.topic.num.partitions`: Kafka's default.
+const OFFSETS_PARTITIONS: u32 = 50;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 10_000;
 /// The largest frame and the message around it.
@@ -336,6 +338,8 @@ fn node_config(
         opens_max: OPENS_MAX,
         metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
         topic_defaults: settings.topic_defaults.clone(),
+        offsets_partitions: OFFSETS_PARTITIONS,
+        groups: engine_shard::GroupsConfig::default(),
     };
     // Half of the socket's buffer: the other half is for everyone else's packets.
     let receive_window = (group.receive_buffer_bytes / 2).clamp(64 << 10, RECEIVE_WINDOW_BYTES_MAX);

@@ -26,6 +26,23 @@ pub struct GroupsConfig {
     pub seed: u64,
 }
 
+/// Kafka's defaults; a member is stuck after five minutes.
+impl Default for GroupsConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(30 * 60),
+            initial_rebalance_delay: Duration::from_secs(3),
+            members_max: 10_000,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            metadata_bytes_max: 4096,
+            stuck_interval: Duration::from_secs(30),
+            stuck_intervals: 10,
+            seed: 0,
+        }
+    }
+}
+
 /// A record of the offsets topic. The value is absent for what is to be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {

@@ -1,6 +1,6 @@
 //! What a core's partitions share: answers on their way out, those who wait, memory, space, counters.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use engine_api::{
     DeleteRecordsError, FetchError, GroupError, InitProducerError, ProduceError, ReplySlot, Request,
@@ -22,6 +22,8 @@ pub(crate) struct Context {
     /// Fetches that wait for memory, in the order they came; some may have left, no more than are still there.
     pub(crate) reads_waiting: VecDeque<ReplySlot>,
     reads_waiting_count: usize,
+    /// Requests about groups that their coordinators have not answered.
+    pub(crate) group_asks: BTreeMap<ReplySlot, PartitionKey>,
     /// Producers remembered by all partitions.
     pub(crate) producers_count: usize,
     pub(crate) budget: Budget,
@@ -43,6 +45,7 @@ impl Context {
             held_count: 0,
             reads_waiting: VecDeque::new(),
             reads_waiting_count: 0,
+            group_asks: BTreeMap::new(),
             producers_count: 0,
             tally: Tally::default(),
             stopping: false,

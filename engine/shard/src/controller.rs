@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use engine_api::{
-    AlterTopic, CoreId, CreateTopic, DeleteTopic, InitProducerError, ReplySlot, Request, Response,
-    TopicError, TopicId,
+    AlterTopic, CoreId, CreateTopic, DeleteTopic, GroupError, InitProducerError, ReplySlot, Request,
+    Response, TopicError, TopicId,
 };
 use engine_meta::{ClusterState, Command, check};
 use storage_frame::{LogId, Now, Offset};
@@ -21,6 +21,7 @@ use storage_log::{DiskResult, Log, LogEvent, LogState, OpId};
 use crate::context::{Context, Refusal, refuse};
 use crate::limits::{CHANGES_MAX, PRODUCER_IDS_BLOCK};
 use crate::meta_log::{self, Replay, Replayed};
+use crate::offsets;
 use crate::seam::{Effect, Level};
 use crate::sweep::Sweep;
 
@@ -42,6 +43,8 @@ pub(crate) struct Controller {
     since_snapshot_bytes: usize,
     snapshot_bytes: usize,
     sweep: Sweep,
+    /// It is being made, or there.
+    offsets_topic_wanted: bool,
     /// Random state for topic ids.
     entropy: u64,
     memory_bytes: usize,
@@ -68,6 +71,7 @@ enum Asked {
     Delete(ReplySlot, DeleteTopic),
     Producer(ReplySlot),
     Forget(Vec<(u64, u64)>),
+    OffsetsTopic,
 }
 
 #[derive(Debug)]
@@ -121,6 +125,7 @@ impl Controller {
             since_snapshot_bytes: 0,
             snapshot_bytes: 0,
             sweep: Sweep::default(),
+            offsets_topic_wanted: false,
             entropy: ctx.config.seed,
             memory_bytes: 0,
             events: Vec::new(),
@@ -133,7 +138,7 @@ impl Controller {
 
     /// A change of metadata, or an id for a producer.
     pub(crate) fn ask(&mut self, ctx: &mut Context, slot: ReplySlot, request: Request) {
-        if let Some(refusal) = self.refusal(ctx, &request) {
+        if let Some(refusal) = offsets::protect(&request).or_else(|| self.refusal(ctx, &request)) {
             return ctx.reply(slot, refusal);
         }
         self.queue.push_back(match request {
@@ -189,6 +194,22 @@ impl Controller {
             | Request::CheckTopic(_)
             | Request::DescribeLogs(_) => None,
         }
+    }
+
+    /// Somebody needs the topic that groups' state is kept in, and there is none: why it must wait.
+    pub(crate) fn want_offsets_topic(&mut self, ctx: &Context) -> GroupError {
+        if let Stage::Unusable(why) = &self.stage {
+            return GroupError::StorageFailed { why: why.clone() };
+        }
+        if ctx.space.is_short() || self.log.out_of_space() {
+            reach::mark!("shard.offsets_topic_without_space");
+            return GroupError::NoSpace;
+        }
+        if !std::mem::replace(&mut self.offsets_topic_wanted, true) {
+            reach::mark!("shard.offsets_topic_made");
+            self.queue.push_back(Asked::OffsetsTopic);
+        }
+        GroupError::NotReady
     }
 
     /// The next thing to do, until there is none. `state`: with everything applied that was returned before.
@@ -440,6 +461,18 @@ impl Controller {
                 }
             },
             Asked::Forget(logs) => (Command::ForgetLogs { logs }, Origin::Nobody),
+            Asked::OffsetsTopic => {
+                let asked = offsets::topic(ctx.config.offsets_partitions);
+                let id = self.new_topic_id(state);
+                match state.check_create(&asked, id, defaults) {
+                    Ok(command) => (command, Origin::Nobody),
+                    Err(error) => {
+                        self.offsets_topic_wanted = false;
+                        let fields = vec![("why", error.to_string())];
+                        return ctx.event(Level::Error, "offsets_topic_not_made", fields);
+                    }
+                }
+            }
         };
         let written = Written::Change(command.clone(), origin);
         self.append(ctx, now, &command, written);
@@ -527,7 +560,7 @@ fn refuse_asked(ctx: &mut Context, asked: Asked, refusal: &Refusal) {
         Asked::Alter(slot, alter) => (slot, Request::AlterTopic(alter)),
         Asked::Delete(slot, delete) => (slot, Request::DeleteTopic(delete)),
         Asked::Producer(slot) => (slot, Request::InitProducer),
-        Asked::Forget(_) => return,
+        Asked::Forget(_) | Asked::OffsetsTopic => return,
     };
     ctx.reply(slot, refuse(&request, refusal.clone()));
 }

@@ -9,6 +9,7 @@
 //! - `producers`: idempotence.
 //! - `waiting`: requests that wait, by slot and deadline.
 //! - `controller`, `meta_log`, `sweep`: core 0: changes of metadata, their log, files of deleted topics.
+//! - `coordinator`, `offsets`, `lags`: consumer groups: a partition's coordinator, its topic, how far groups are behind.
 //! - `news`: what cores tell each other.
 //! - `budget`, `limits`, `tally`, `context`: memory and space, bounds, counters, what partitions share.
 //!
@@ -21,6 +22,7 @@ mod controller;
 mod limits;
 mod meta_log;
 mod news;
+mod offsets;
 mod partition;
 mod producers;
 mod reads;
@@ -32,6 +34,7 @@ mod tally;
 mod waiting;
 mod writes;
 
+pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
-pub use seam::{Effect, Event, Input, Level, MetaUpdate, ShardConfig, ShardStats};
+pub use seam::{Effect, Event, Input, Level, MetaUpdate, SHARD_KEY_BIT, ShardConfig, ShardStats};
 pub use shard::Shard;

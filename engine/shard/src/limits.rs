@@ -36,6 +36,25 @@ pub(crate) const PRODUCER_IDS_BLOCK: u32 = 1000;
 /// Troubled partitions that one core tells the others of.
 pub(crate) const TROUBLED_MAX: usize = 1000;
 
+/// One piece of the offsets topic while it is read in.
+pub(crate) const LOAD_READ_BYTES: usize = 1 << 20;
+/// Records of groups on their way to the disk, per partition: each belongs to a request that waits, or to a timeout.
+pub(crate) const STORES_WAITING_MAX: usize = 65_536;
+/// Requests about groups that wait, of all coordinators of a core: members that join or sync, commits.
+pub(crate) const GROUP_ASKS_MAX: usize = 65_536;
+/// Coordinators are told the time so often.
+pub(crate) const GROUPS_TICK: Duration = Duration::from_millis(100);
+/// Between two measurements of every committed offset's lag.
+pub(crate) const LAG_INTERVAL: Duration = Duration::from_secs(5);
+/// Committed offsets measured in one interval; the next one goes on behind them.
+pub(crate) const LAGS_PER_ROUND_MAX: usize = 20_000;
+/// Asked in one tick of the coordinators, and of other cores at the same time.
+pub(crate) const LAGS_PER_TICK_MAX: usize = 1_000;
+/// An answer of another core that has not come by then is not waited for.
+pub(crate) const LAG_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Groups, and topics of groups, whose figures are told.
+pub(crate) const GROUP_FIGURES_MAX: usize = 1_000;
+
 /// Every partition is looked at once in so many ticks: retention and checkpoints by time need no more.
 pub(crate) const TICKS_PER_ROUND: usize = 100;
 /// Partitions whose caches are shortened in one turn.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use engine_api::{CoreId, NodeId, ReplySlot, Request, Response};
+use engine_groups::GroupsConfig;
 use storage_frame::LogId;
 use storage_log::{DiskOp, DiskResult, LatencyHistogram, OpId};
 
@@ -30,7 +31,14 @@ pub struct ShardConfig {
     pub metadata_snapshot_bytes: usize,
     /// Default topic configs, validated before.
     pub topic_defaults: Vec<(String, String)>,
+    /// `offsets.topic.num.partitions`, when the topic of groups' state is made.
+    pub offsets_partitions: u32,
+    /// Its seed is made here, from `seed`.
+    pub groups: GroupsConfig,
 }
+
+/// Set in the key of every request that a shard asks for itself, never in a client's.
+pub const SHARD_KEY_BIT: u64 = 1 << 30;
 
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -54,6 +62,11 @@ pub enum Input {
         core: CoreId,
         version: u64,
     },
+    /// To what the shard asked for itself.
+    Answer {
+        key: u64,
+        response: Response,
+    },
     /// Measured by the door every second or so.
     FreeSpace {
         free_bytes: u64,
@@ -71,6 +84,12 @@ pub enum Effect {
         log: LogId,
         op: OpId,
         what: DiskOp,
+    },
+    /// A request of the shard itself, to its owner as a client's would go; [`Input::Answer`] follows, unless the
+    /// node ends first. `key` has [`SHARD_KEY_BIT`].
+    Ask {
+        key: u64,
+        request: Request,
     },
     /// To every other core, from whichever core says it; in order.
     Publish(MetaUpdate),

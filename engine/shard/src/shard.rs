@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine_api::{
-    CheckTopic, CheckedTopic, ClusterDescription, CoreId, DescribeTopics, NodeDescription, NodeId,
+    Catalog, CheckTopic, CheckedTopic, ClusterDescription, CoreId, DescribeTopics, NodeDescription, NodeId,
     PartitionId, ReplySlot, Request, Response, TopicError, TopicId, TroubledPartition,
 };
 use engine_meta::{ClusterState, Command, config};
@@ -276,6 +276,11 @@ impl Shard {
             }
             News::Troubles(core, list) => self.troubles[usize::from(core.0)] = list,
         }
+    }
+
+    /// The answer to what this shard asked for itself.
+    fn on_answer(&mut self, _now: Now, key: u64, _response: &Response) {
+        unreachable!("nothing was asked with key {key}");
     }
 
     fn on_free_space(&mut self, free_bytes: u64) {

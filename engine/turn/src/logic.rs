@@ -19,7 +19,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use bytes::BytesMut;
 use engine_api::{CoreId, ReplySlot};
-use engine_shard::{Effect, Input, Shard};
+use engine_shard::{Effect, Input, SHARD_KEY_BIT, Shard};
 use net_quic::{Ask, Server, Transmit};
 use quinn_proto::EcnCodepoint;
 use storage_frame::Now;
@@ -228,6 +228,9 @@ impl CoreLogic {
             Message::Cancel(slot) => self.handle(now, Input::Cancel(slot)),
             Message::Meta(update) => self.handle(now, Input::Meta(update)),
             Message::MetaApplied { core, version } => self.handle(now, Input::MetaApplied { core, version }),
+            Message::Reply { key, response } if key & SHARD_KEY_BIT != 0 => {
+                self.handle(now, Input::Answer { key, response });
+            }
             Message::Reply { key, response } => {
                 self.stats.inputs += 1;
                 // Cancelled while the answer was on its way: nobody waits.
@@ -271,6 +274,18 @@ impl CoreLogic {
 
     fn perform(&mut self, at: Instant, effect: Effect, wants: &mut Vec<Want>) {
         match effect {
+            Effect::Reply(slot, response) if slot.core == self.me && slot.key & SHARD_KEY_BIT != 0 => {
+                self.note(Input::Answer { key: slot.key, response });
+            }
+            Effect::Ask { key, request } => {
+                let slot = ReplySlot { core: self.me, key };
+                let owner = self.shard.route(&request);
+                if owner == self.me {
+                    self.note(Input::Request { slot, request });
+                } else {
+                    self.outboxes.send(owner, Message::Request { slot, request });
+                }
+            }
             Effect::Reply(slot, response) if slot.core == self.me => {
                 self.server.handle_response(at, slot.key, response);
             }

@@ -264,5 +264,7 @@ fn shard_config(core: CoreId, cores: u8) -> ShardConfig {
         opens_max: 8,
         metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
         topic_defaults: Vec::new(),
+        offsets_partitions: 2,
+        groups: engine_shard::GroupsConfig::default(),
     }
 }

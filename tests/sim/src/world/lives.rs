@@ -53,6 +53,8 @@ impl World {
             opens_max: self.plan.opens,
             metadata_snapshot_bytes: self.plan.metadata_snapshot_bytes,
             topic_defaults: Vec::new(),
+            offsets_partitions: 2,
+            groups: engine_shard::GroupsConfig::default(),
         };
         let quic = ServerConfig {
             core: CoreId(0),

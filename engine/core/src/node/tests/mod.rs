@@ -83,6 +83,8 @@ impl Place {
             opens_max: 8,
             metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
             topic_defaults: vec![("segment.bytes".to_owned(), (4 << 20).to_string())],
+            offsets_partitions: 2,
+            groups: engine_shard::GroupsConfig::default(),
         };
         let quic = ServerConfig {
             core: CoreId(0),

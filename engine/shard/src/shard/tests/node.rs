@@ -13,7 +13,7 @@ use storage_log::{DiskOp, OpId};
 use tests_disk::ModelDisk;
 
 use super::disk;
-use crate::{Effect, Event, Input, Level, Shard, ShardConfig};
+use crate::{Effect, Event, GroupsConfig, Input, Level, Shard, ShardConfig};
 
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) opens_max: usize,
     pub(super) metadata_snapshot_bytes: usize,
     pub(super) cluster_id: u128,
+    pub(super) offsets_partitions: u32,
+    pub(super) groups: GroupsConfig,
 }
 
 impl Default for Settings {
@@ -36,6 +38,8 @@ impl Default for Settings {
             opens_max: 4,
             metadata_snapshot_bytes: crate::METADATA_SNAPSHOT_BYTES,
             cluster_id: 77,
+            offsets_partitions: 4,
+            groups: GroupsConfig::default(),
         }
     }
 }
@@ -95,6 +99,8 @@ impl Node {
             opens_max: settings.opens_max,
             metadata_snapshot_bytes: settings.metadata_snapshot_bytes,
             topic_defaults: Vec::new(),
+            offsets_partitions: settings.offsets_partitions,
+            groups: settings.groups.clone(),
         };
         let shards: Vec<Shard> = (0..settings.cores).map(|core| Shard::new(config(core), now)).collect();
         Self {
@@ -156,6 +162,9 @@ impl Node {
             self.trace.push(format!("{core} {effect:?}"));
         }
         match effect {
+            Effect::Reply(slot, response) if slot.key & crate::SHARD_KEY_BIT != 0 => {
+                self.inbox.push_back((usize::from(slot.core.0), Input::Answer { key: slot.key, response }));
+            }
             Effect::Reply(slot, response) => {
                 let before = self.replies.insert(slot.key, response);
                 assert!(before.is_none(), "answered twice");
@@ -163,6 +172,11 @@ impl Node {
             Effect::Disk { log, op, what } => {
                 self.disk.submit(core as u8, log, op, what.clone());
                 self.disk_queue.push_back((core, log, op, what));
+            }
+            Effect::Ask { key, request } => {
+                let to = self.shards[core].route(&request);
+                let slot = ReplySlot { core: CoreId(core as u8), key };
+                self.inbox.push_back((usize::from(to.0), Input::Request { slot, request }));
             }
             Effect::Publish(update) => {
                 for other in (0..self.shards.len()).filter(|other| *other != core) {
