@@ -4,12 +4,17 @@
 //! bit of `key_end` and `value_end` says "null", which is not the same as empty (a null value is a tombstone).
 //! A header is a u16 name length, the name, a u32 value length (`u32::MAX`: null) and the value.
 //!
-//! A payload is checked when it is opened (archive bounds, record count: constant time) and each record when it
-//! is read, so a batch from a hostile client can be wrong but never out of bounds.
+//! A batch with holes, as compaction leaves it, has one more list: the offset of each record after the base. One
+//! without records is no bytes at all.
+//!
+//! A payload is checked when it is opened (archive bounds, record count: constant time; the offsets of a batch with
+//! holes: each once) and each record when it is read, so a batch from a hostile client can be wrong but never out of bounds.
 
 use bytes::Bytes;
 
-use crate::header::{Codec, Encoding, FRAME_BYTES_MAX, Frame, FrameHeader, HEADER_BYTES, Producer};
+use crate::header::{
+    Codec, Compaction, Encoding, FRAME_BYTES_MAX, Frame, FrameHeader, HEADER_BYTES, Producer,
+};
 use crate::units::{LeaderEpoch, Offset, TimestampMs};
 
 const NULL: u32 = 1 << 31;
@@ -33,6 +38,15 @@ struct Batch {
     blob: Vec<u8>,
 }
 
+/// A batch with holes.
+#[derive(rkyv::Archive, rkyv::Serialize, Debug)]
+struct SparseBatch {
+    index: Vec<Entry>,
+    /// Rising, below the header's record count, as many as `index` has entries.
+    offset_deltas: Vec<u32>,
+    blob: Vec<u8>,
+}
+
 /// Why a payload cannot be read as an archived batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
@@ -44,6 +58,10 @@ pub enum BatchError {
     Archive,
     #[error("batch holds {index} records, its header says {header}")]
     Count { index: usize, header: u32 },
+    #[error(
+        "batch with holes holds {index} records, their offsets are not rising ones of the {header} it stands for"
+    )]
+    Offsets { index: usize, header: u32 },
     #[error("record {index} of the batch points outside of it")]
     Record { index: usize },
 }
@@ -179,6 +197,7 @@ impl BatchBuilder {
             first_timestamp: TimestampMs(self.first_timestamp),
             max_timestamp: TimestampMs(self.max_timestamp),
             producer,
+            compaction: None,
         };
         self.batch.index.clear();
         self.batch.blob.clear();
@@ -208,7 +227,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Names and values as they were produced. Ends early where the bytes make no sense.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone + use<'a> {
         let mut rest = self.headers;
         std::iter::from_fn(move || {
             let (name_bytes, tail) = rest.split_first_chunk::<2>()?;
@@ -252,14 +271,34 @@ impl BatchView {
             return Err(BatchError::Encoding(header.encoding));
         }
         let view = Self { header, payload: plain };
-        let index = rkyv::access::<ArchivedBatch, rkyv::rancor::Failure>(&view.payload)
-            .map_err(|_| BatchError::Archive)?
-            .index
-            .len();
-        if index != header.record_count as usize {
-            return Err(BatchError::Count { index, header: header.record_count });
-        }
+        view.check()?;
         Ok(view)
+    }
+
+    fn check(&self) -> Result<(), BatchError> {
+        let (header, payload) = (&self.header, &self.payload);
+        if header.has_no_records() {
+            return if payload.is_empty() { Ok(()) } else { Err(BatchError::Archive) };
+        }
+        if !header.has_holes() {
+            let batch = rkyv::access::<ArchivedBatch, rkyv::rancor::Failure>(payload);
+            let index = batch.map_err(|_| BatchError::Archive)?.index.len();
+            let agrees = index == header.record_count as usize;
+            return if agrees {
+                Ok(())
+            } else {
+                Err(BatchError::Count { index, header: header.record_count })
+            };
+        }
+        let batch = rkyv::access::<ArchivedSparseBatch, rkyv::rancor::Failure>(payload);
+        let batch = batch.map_err(|_| BatchError::Archive)?;
+        let deltas = batch.offset_deltas.as_slice();
+        let rising = deltas.is_sorted_by(|a, b| a.to_native() < b.to_native());
+        let inside = deltas.last().is_none_or(|last| last.to_native() < header.record_count);
+        if batch.index.len() != deltas.len() || !rising || !inside {
+            return Err(BatchError::Offsets { index: batch.index.len(), header: header.record_count });
+        }
+        Ok(())
     }
 
     #[must_use]
@@ -267,28 +306,49 @@ impl BatchView {
         &self.header
     }
 
+    /// Records that are there: fewer than the header's offsets where there are holes.
     #[must_use]
     pub fn record_count(&self) -> u32 {
-        self.header.record_count
+        self.parts().index.len() as u32
     }
 
-    fn archived(&self) -> &ArchivedBatch {
+    /// Index of the first record that stands at this offset after the base or behind it.
+    #[must_use]
+    pub fn index_from(&self, offset_delta: u32) -> u32 {
+        let parts = self.parts();
+        match parts.offset_deltas {
+            None => offset_delta.min(parts.index.len() as u32),
+            Some(deltas) => deltas.partition_point(|delta| delta.to_native() < offset_delta) as u32,
+        }
+    }
+
+    fn parts(&self) -> Parts<'_> {
         // The second check costs the same few comparisons as the first and keeps this room free of `unsafe`.
-        rkyv::access::<ArchivedBatch, rkyv::rancor::Failure>(&self.payload).expect("checked by open_plain")
+        const CHECKED: &str = "checked by open_plain";
+        if self.header.has_no_records() {
+            return Parts { index: &[], offset_deltas: None, blob: &[] };
+        }
+        if self.header.has_holes() {
+            let batch = rkyv::access::<ArchivedSparseBatch, rkyv::rancor::Failure>(&self.payload);
+            let batch = batch.expect(CHECKED);
+            let offset_deltas = Some(batch.offset_deltas.as_slice());
+            return Parts { index: batch.index.as_slice(), offset_deltas, blob: batch.blob.as_slice() };
+        }
+        let batch = rkyv::access::<ArchivedBatch, rkyv::rancor::Failure>(&self.payload).expect(CHECKED);
+        Parts { index: batch.index.as_slice(), offset_deltas: None, blob: batch.blob.as_slice() }
     }
 
     /// The records in offset order; an `Err` is the last item.
     pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, BatchError>> {
-        let batch = self.archived();
-        let blob = batch.blob.as_slice();
+        let parts = self.parts();
         let header = &self.header;
         let mut start = 0usize;
         let mut failed = false;
-        batch.index.iter().enumerate().map_while(move |(index, entry)| {
+        parts.index.iter().enumerate().map_while(move |(index, entry)| {
             if failed {
                 return None;
             }
-            let record = read_record(header, blob, index, start, entry);
+            let record = read_record(header, &parts, index, start, entry);
             match record {
                 Some(record) => {
                     start = entry.headers_end.to_native() as usize;
@@ -302,29 +362,90 @@ impl BatchView {
         })
     }
 
-    /// The record at `index` (0 is the base offset).
+    /// The record at `index` (0 is the first one there is).
     ///
     /// # Errors
     /// [`BatchError::Record`] when there is none or it points outside of the batch.
     pub fn record(&self, index: usize) -> Result<Record<'_>, BatchError> {
-        let batch = self.archived();
-        let entry = batch.index.get(index).ok_or(BatchError::Record { index })?;
+        let parts = self.parts();
+        let entry = parts.index.get(index).ok_or(BatchError::Record { index })?;
         let start = match index.checked_sub(1) {
-            Some(before) => batch.index[before].headers_end.to_native() as usize,
+            Some(before) => parts.index[before].headers_end.to_native() as usize,
             None => 0,
         };
-        read_record(&self.header, batch.blob.as_slice(), index, start, entry)
-            .ok_or(BatchError::Record { index })
+        read_record(&self.header, &parts, index, start, entry).ok_or(BatchError::Record { index })
     }
+
+    /// The batch as compaction leaves it: of its records those at `kept` (offsets after the base, rising), standing for
+    /// the same offsets. `compress` as in [`BatchBuilder::seal_with`].
+    ///
+    /// # Errors
+    /// [`BatchError`] when a record cannot be read; the batch is to be left as it is.
+    pub fn retain(
+        &self,
+        kept: &[u32],
+        compress: impl FnOnce(&[u8]) -> (Codec, Option<Vec<u8>>),
+    ) -> Result<Frame, BatchError> {
+        let mut sparse = SparseBatch { index: Vec::new(), offset_deltas: Vec::new(), blob: Vec::new() };
+        let parts = self.parts();
+        let base = self.header.base_offset.0;
+        let mut max_timestamp = TimestampMs(i64::MIN);
+        let mut start = 0;
+        for (record, entry) in self.records().zip(parts.index) {
+            let record = record?;
+            let end = entry.headers_end.to_native() as usize;
+            let delta = (record.offset.0 - base) as u32;
+            if kept.binary_search(&delta).is_ok() {
+                // What is left moves forward; it never grows.
+                let moved = (start - sparse.blob.len()) as u32;
+                let shift = |end: u32| (end & NULL) | ((end & END_MASK) - moved);
+                sparse.blob.extend_from_slice(&parts.blob[start..end]);
+                sparse.index.push(Entry {
+                    key_end: shift(entry.key_end.to_native()),
+                    value_end: shift(entry.value_end.to_native()),
+                    headers_end: end as u32 - moved,
+                    timestamp_delta: entry.timestamp_delta.to_native(),
+                });
+                sparse.offset_deltas.push(delta);
+                max_timestamp = max_timestamp.max(record.timestamp);
+            }
+            start = end;
+        }
+        if sparse.index.is_empty() {
+            return Ok(Frame::without_records(&self.header, self.header.record_count));
+        }
+        let tombstones_at = self.header.compaction.and_then(|compaction| compaction.tombstones_at);
+        let archived = rkyv::to_bytes::<rkyv::rancor::Panic>(&sparse).unwrap_or_else(|never| match never {});
+        let (codec, payload) = match compress(&archived) {
+            (codec, Some(compressed)) => (codec, Bytes::from(compressed)),
+            (_, None) => (Codec::None, Bytes::from_owner(archived)),
+        };
+        let compaction = Some(Compaction { holes: true, tombstones_at });
+        let header = FrameHeader { codec, max_timestamp, producer: None, compaction, ..self.header };
+        Ok(Frame::seal(header, payload))
+    }
+}
+
+/// What an archive holds, whichever of the two it is.
+struct Parts<'a> {
+    index: &'a [ArchivedEntry],
+    /// `None`: each record has its index.
+    offset_deltas: Option<&'a [rkyv::rend::unaligned::u32_ule]>,
+    blob: &'a [u8],
 }
 
 fn read_record<'a>(
     header: &FrameHeader,
-    blob: &'a [u8],
+    parts: &Parts<'a>,
     index: usize,
     start: usize,
     entry: &ArchivedEntry,
 ) -> Option<Record<'a>> {
+    let blob = parts.blob;
+    let offset_delta = match parts.offset_deltas {
+        None => index as u64,
+        Some(deltas) => u64::from(deltas.get(index)?.to_native()),
+    };
     let (key_end, value_end) = (entry.key_end.to_native(), entry.value_end.to_native());
     let key_stop = (key_end & END_MASK) as usize;
     let value_stop = (value_end & END_MASK) as usize;
@@ -337,7 +458,7 @@ fn read_record<'a>(
         TimestampMs(header.first_timestamp.0.checked_add(i64::from(entry.timestamp_delta.to_native()))?)
     };
     Some(Record {
-        offset: Offset(header.base_offset.0 + index as u64),
+        offset: Offset(header.base_offset.0 + offset_delta),
         timestamp,
         key: (key_end & NULL == 0).then_some(key),
         value: (value_end & NULL == 0).then_some(value),

@@ -10,8 +10,13 @@
 //! 40  producer_id u64     (0: none)
 //! 48  leader_epoch u32    52  record_count u32
 //! 56  base_sequence u32   60  producer_epoch u16
-//! 62  flags u16           bits 0-2 codec, bit 3 append time, bit 4 starts a write, others 0
+//! 62  flags u16           bits 0-2 codec, bit 3 append time, bit 4 starts a write, bit 5 compacted, bit 6 holes,
+//!                         others 0
 //! ```
+//! Version 2 is that of a frame compaction has rewritten, and of no other: bit 5 says so too, under the checksum.
+//! There `record_count` is how many offsets the frame stands for, of which the payload may hold fewer (bit 6) or, being
+//! empty, none. Of its producer nothing is known: in place of `producer_id` stands the time at which its tombstones
+//! were first compacted (i64; 0: it has none), the other two are 0.
 //! Little endian. Offset and epoch are assigned by the leader after the producer has sealed the payload, so
 //! they sit under `header_crc`, which costs 56 bytes to renew, and not under `payload_crc`.
 //!
@@ -32,10 +37,13 @@ pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 const MAGIC: u16 = u16::from_le_bytes(*b"MF");
 const VERSION: u8 = 1;
+const VERSION_COMPACTED: u8 = 2;
 const CODEC_MASK: u16 = 0b111;
 const FLAG_APPEND_TIME: u16 = 1 << 3;
 const FLAG_STARTS_WRITE: u16 = 1 << 4;
-const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_APPEND_TIME | FLAG_STARTS_WRITE;
+const FLAG_COMPACTED: u16 = 1 << 5;
+const FLAG_HOLES: u16 = 1 << 6;
+const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_APPEND_TIME | FLAG_STARTS_WRITE | FLAG_COMPACTED | FLAG_HOLES;
 
 /// The header as rkyv lays it out. Field order is the format.
 #[derive(rkyv::Archive, rkyv::Serialize, Debug, Clone, Copy)]
@@ -91,6 +99,15 @@ pub struct Producer {
     pub base_sequence: u32,
 }
 
+/// What compaction has left in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// Records are missing: those that are there say which offsets they have.
+    pub holes: bool,
+    /// When the frame's tombstones were first compacted. Not 0, which stands for `None` on disk.
+    pub tombstones_at: Option<TimestampMs>,
+}
+
 /// The life of a segment file, mixed into the header checksums of its frames. 0 on the wire from a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Salt(pub u32);
@@ -113,11 +130,13 @@ pub struct FrameHeader {
     pub payload_bytes: u32,
     pub base_offset: Offset,
     pub leader_epoch: LeaderEpoch,
-    /// At least 1.
+    /// Offsets the frame stands for, at least 1: as many records, unless `compaction` has made holes.
     pub record_count: u32,
     pub first_timestamp: TimestampMs,
     pub max_timestamp: TimestampMs,
     pub producer: Option<Producer>,
+    /// Of a frame that compaction has rewritten; without a producer then.
+    pub compaction: Option<Compaction>,
 }
 
 /// Why bytes are not a frame.
@@ -127,7 +146,7 @@ pub enum FrameError {
     Short { have: usize, need: usize },
     #[error("no frame here (magic {magic:#06x})")]
     NoFrame { magic: u16 },
-    #[error("frame version {version}, this build reads {VERSION}")]
+    #[error("frame version {version}, this build reads up to {VERSION_COMPACTED}")]
     Version { version: u8 },
     #[error("frame header damaged: checksum {stored:#010x}, computed {computed:#010x}")]
     HeaderChecksum { stored: u32, computed: u32 },
@@ -155,7 +174,19 @@ impl FrameHeader {
         padded_bytes(HEADER_BYTES + self.payload_bytes as usize)
     }
 
-    /// One past the last record's offset.
+    /// Compaction has taken every record: the frame only stands for its offsets.
+    #[must_use]
+    pub fn has_no_records(&self) -> bool {
+        self.compaction.is_some() && self.payload_bytes == 0
+    }
+
+    /// The payload says which of the frame's offsets its records have.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        self.compaction.is_some_and(|compaction| compaction.holes)
+    }
+
+    /// One past the last offset it stands for.
     #[must_use]
     pub fn end_offset(&self) -> Offset {
         self.base_offset.plus(self.record_count)
@@ -169,9 +200,11 @@ impl FrameHeader {
             Codec::Lz4 => 1,
             Codec::Zstd => 2,
         };
+        assert!(self.compaction.is_none() || self.producer.is_none(), "one stands in the other's place");
+        let tombstones_at = self.compaction.and_then(|compaction| compaction.tombstones_at);
         let raw = Raw {
             magic: MAGIC,
-            version: VERSION,
+            version: if self.compaction.is_some() { VERSION_COMPACTED } else { VERSION },
             encoding: match self.encoding {
                 Encoding::Archived => 1,
                 Encoding::KafkaV2 => 2,
@@ -182,14 +215,17 @@ impl FrameHeader {
             base_offset: self.base_offset.0,
             first_timestamp: self.first_timestamp.0,
             max_timestamp: self.max_timestamp.0,
-            producer_id: self.producer.map_or(0, |p| p.id),
+            producer_id: tombstones_at
+                .map_or_else(|| self.producer.map_or(0, |p| p.id), |TimestampMs(at)| at as u64),
             leader_epoch: self.leader_epoch.0,
             record_count: self.record_count,
             base_sequence: self.producer.map_or(0, |p| p.base_sequence),
             producer_epoch: self.producer.map_or(0, |p| p.epoch),
             flags: codec
                 | if self.append_time { FLAG_APPEND_TIME } else { 0 }
-                | if self.starts_write { FLAG_STARTS_WRITE } else { 0 },
+                | if self.starts_write { FLAG_STARTS_WRITE } else { 0 }
+                | if self.compaction.is_some() { FLAG_COMPACTED } else { 0 }
+                | if self.has_holes() { FLAG_HOLES } else { 0 },
         };
         let mut out = [0u8; HEADER_BYTES];
         let writer = rkyv::ser::writer::Buffer::from(&mut out[..]);
@@ -217,7 +253,7 @@ impl FrameHeader {
         if raw.magic != MAGIC {
             return Err(FrameError::NoFrame { magic: raw.magic.to_native() });
         }
-        if raw.version != VERSION {
+        if !(VERSION..=VERSION_COMPACTED).contains(&raw.version) {
             return Err(FrameError::Version { version: raw.version });
         }
         let computed = crc(&head[8..]) ^ salt.0;
@@ -227,8 +263,14 @@ impl FrameHeader {
         // From here on the bytes are what somebody sealed, but that may be a client with bad intentions.
         let field = |what, value| FrameError::Field { what, value };
         let flags = raw.flags.to_native();
-        if flags & !FLAGS_KNOWN != 0 {
+        let is_compacted = flags & FLAG_COMPACTED != 0;
+        let has_holes = flags & FLAG_HOLES != 0;
+        if flags & !FLAGS_KNOWN != 0 || has_holes && !is_compacted {
             return Err(field("flags", u64::from(flags)));
+        }
+        // The checksum does not cover the version, so that it can be told from damage; the flag it does.
+        if is_compacted != (raw.version == VERSION_COMPACTED) {
+            return Err(field("version", u64::from(raw.version)));
         }
         let payload_bytes = raw.payload_bytes.to_native();
         if HEADER_BYTES + payload_bytes as usize > FRAME_BYTES_MAX {
@@ -244,9 +286,15 @@ impl FrameHeader {
         }
         let producer_id = raw.producer_id.to_native();
         let base_sequence = raw.base_sequence.to_native();
-        if base_sequence > i32::MAX as u32 {
+        let is_of_producer = !is_compacted || base_sequence == 0;
+        if base_sequence > i32::MAX as u32 || !is_of_producer {
             return Err(field("base_sequence", u64::from(base_sequence)));
         }
+        let producer = Producer { id: producer_id, epoch: raw.producer_epoch.to_native(), base_sequence };
+        let compaction = Compaction {
+            holes: has_holes,
+            tombstones_at: (producer_id != 0).then_some(TimestampMs(producer_id as i64)),
+        };
         Ok(Self {
             encoding: match raw.encoding {
                 1 => Encoding::Archived,
@@ -268,11 +316,8 @@ impl FrameHeader {
             record_count,
             first_timestamp: TimestampMs(raw.first_timestamp.to_native()),
             max_timestamp: TimestampMs(raw.max_timestamp.to_native()),
-            producer: (producer_id != 0).then_some(Producer {
-                id: producer_id,
-                epoch: raw.producer_epoch.to_native(),
-                base_sequence,
-            }),
+            producer: (producer_id != 0 && !is_compacted).then_some(producer),
+            compaction: is_compacted.then_some(compaction),
         })
     }
 }
@@ -300,10 +345,30 @@ impl Frame {
     #[must_use]
     pub fn seal(mut header: FrameHeader, payload: Bytes) -> Self {
         assert!(HEADER_BYTES + payload.len() <= FRAME_BYTES_MAX);
-        assert!(header.record_count > 0);
+        assert!(header.record_count > 0 && (header.compaction.is_none() || header.producer.is_none()));
         header.payload_bytes = payload.len() as u32;
         header.payload_crc = crc(&payload);
         Self { header, payload }
+    }
+
+    /// A frame that stands for `record_count` offsets from `of`'s first on, whose records compaction has taken.
+    ///
+    /// Nobody who looks for a time finds it.
+    #[must_use]
+    pub fn without_records(of: &FrameHeader, record_count: u32) -> Self {
+        let header = FrameHeader {
+            encoding: Encoding::Archived,
+            codec: Codec::None,
+            append_time: false,
+            starts_write: false,
+            record_count,
+            first_timestamp: TimestampMs(i64::MIN),
+            max_timestamp: TimestampMs(i64::MIN),
+            producer: None,
+            compaction: Some(Compaction { holes: true, tombstones_at: None }),
+            ..*of
+        };
+        Self::seal(header, Bytes::new())
     }
 
     /// Takes the first frame off `bytes` without copying, checking both checksums. Padding after the last
@@ -340,6 +405,17 @@ impl Frame {
     pub fn assign(&mut self, base_offset: Offset, leader_epoch: LeaderEpoch) {
         self.header.base_offset = base_offset;
         self.header.leader_epoch = leader_epoch;
+    }
+
+    /// Notes when the frame's tombstones were first compacted.
+    ///
+    /// # Panics
+    /// When that was at 0, which stands for never.
+    pub fn set_tombstones_at(&mut self, at: TimestampMs) {
+        assert_ne!(at.0, 0);
+        let holes = self.header.has_holes();
+        self.header.producer = None;
+        self.header.compaction = Some(Compaction { holes, tombstones_at: Some(at) });
     }
 
     /// Marks the first frame of a disk write ([`FrameHeader::starts_write`]).

@@ -16,7 +16,7 @@ pub mod units;
 
 pub use batch::{BatchBuilder, BatchError, BatchView, PushError, Record};
 pub use header::{
-    Codec, Encoding, FRAME_ALIGN, FRAME_BYTES_MAX, Frame, FrameError, FrameHeader, HEADER_BYTES, Producer,
-    Salt, padded_bytes, peek_frame_bytes,
+    Codec, Compaction, Encoding, FRAME_ALIGN, FRAME_BYTES_MAX, Frame, FrameError, FrameHeader, HEADER_BYTES,
+    Producer, Salt, padded_bytes, peek_frame_bytes,
 };
 pub use units::{LeaderEpoch, LogId, Now, Offset, TimestampMs};

@@ -18,6 +18,7 @@ fn header(id: u64, epoch: u16, base_sequence: u32, record_count: u32, base_offse
         first_timestamp: TimestampMs(0),
         max_timestamp: TimestampMs(0),
         producer: Some(Producer { id, epoch, base_sequence }),
+        compaction: None,
     }
 }
 

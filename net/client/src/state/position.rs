@@ -136,6 +136,7 @@ mod tests {
             first_timestamp: TimestampMs(0),
             max_timestamp: TimestampMs(0),
             producer: None,
+            compaction: None,
         }
     }
 

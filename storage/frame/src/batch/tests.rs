@@ -59,6 +59,44 @@ fn count_in_the_header_must_agree() {
     assert_eq!(refused.unwrap_err(), BatchError::Count { index: 1, header: 2 });
 }
 
+#[test]
+fn what_compaction_leaves_keeps_its_offsets() {
+    let records: Vec<Owned> = (0..6)
+        .map(|n| (n, Some(vec![n as u8; 3]), (n != 3).then(|| vec![n as u8]), vec![("h".to_owned(), None)]))
+        .collect();
+    let mut frame = build(&records);
+    frame.assign(Offset(100), LeaderEpoch(2));
+    let whole = BatchView::open(&frame).unwrap();
+    let part = whole.retain(&[1, 3, 4], |_| (Codec::None, None)).unwrap();
+    assert_eq!((part.header().base_offset, part.header().end_offset()), (Offset(100), Offset(106)));
+    assert_eq!(part.header().max_timestamp, TimestampMs(4));
+    let mut stored = bytes::BytesMut::new();
+    part.write_to(crate::Salt(3), &mut stored);
+    let part = Frame::split_from(&mut stored.freeze(), crate::Salt(3)).unwrap();
+    let view = BatchView::open(&part).unwrap();
+    assert_eq!(owned(&view), [records[1].clone(), records[3].clone(), records[4].clone()]);
+    let offsets: Vec<u64> = view.records().map(|record| record.unwrap().offset.0).collect();
+    assert_eq!(offsets, [101, 103, 104]);
+    assert_eq!([0, 2, 3, 5].map(|delta| view.index_from(delta)), [0, 1, 1, 3]);
+    assert_eq!(view.record(2).unwrap().offset, Offset(104));
+
+    let again = view.retain(&[4], |_| (Codec::None, None)).unwrap();
+    let view = BatchView::open(&again).unwrap();
+    assert_eq!((owned(&view), view.record_count()), (vec![records[4].clone()], 1));
+    let none = view.retain(&[], |_| (Codec::None, None)).unwrap();
+    assert!(none.header().has_no_records() && none.header().end_offset() == Offset(106));
+    assert_eq!(BatchView::open(&none).unwrap().records().count(), 0);
+}
+
+#[test]
+fn offsets_of_a_batch_with_holes_rise_and_stay_inside() {
+    let frame = build(&[(1, None, None, vec![]), (2, None, None, vec![])]);
+    let part = BatchView::open(&frame).unwrap().retain(&[0, 1], |_| (Codec::None, None)).unwrap();
+    let header = FrameHeader { record_count: 1, ..*part.header() };
+    let refused = BatchView::open_plain(header, part.payload().clone());
+    assert_eq!(refused.unwrap_err(), BatchError::Offsets { index: 2, header: 1 });
+}
+
 fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
     proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40))
 }

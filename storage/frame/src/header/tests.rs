@@ -14,6 +14,7 @@ fn header() -> FrameHeader {
         first_timestamp: TimestampMs(-4),
         max_timestamp: TimestampMs(9),
         producer: Some(Producer { id: 11, epoch: 2, base_sequence: 40 }),
+        compaction: None,
     }
 }
 
@@ -63,6 +64,32 @@ fn assigning_an_offset_leaves_the_payload_checksum_alone() {
     let back = Frame::split_from(&mut stored(&frame, Salt::NONE), Salt::NONE).unwrap();
     assert_eq!(back.header().base_offset, Offset(1 << 40));
     assert_eq!(back.header().end_offset(), Offset((1 << 40) + 5));
+}
+
+fn compacted() -> Frame {
+    let compaction = Some(Compaction { holes: true, tombstones_at: Some(TimestampMs(-9)) });
+    let header = FrameHeader { producer: None, compaction, ..header() };
+    Frame::seal(header, Bytes::from_static(b"0123456789abcdef"))
+}
+
+#[test]
+fn compacted_frame_is_of_a_version_of_its_own() {
+    let frame = compacted();
+    let good = stored(&frame, Salt(1));
+    assert_eq!(good[2], VERSION_COMPACTED);
+    assert_eq!(Frame::split_from(&mut good.clone(), Salt(1)).unwrap(), frame);
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.to_vec();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(Frame::split_from(&mut Bytes::from(bad), Salt(1)).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn frame_of_a_newer_version_is_told_from_a_damaged_one() {
+    let mut newer = stored(&compacted(), Salt(1)).to_vec();
+    newer[2] = 3;
+    assert_eq!(FrameHeader::decode(&newer, Salt(1)), Err(FrameError::Version { version: 3 }));
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn header(offset: u64, payload_bytes: usize, timestamp: i64) -> FrameHeader {
         first_timestamp: TimestampMs(timestamp),
         max_timestamp: TimestampMs(timestamp),
         producer: None,
+        compaction: None,
     };
     *Frame::seal(header, Bytes::from(vec![0; payload_bytes])).header()
 }

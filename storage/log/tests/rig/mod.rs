@@ -51,6 +51,7 @@ pub fn frame(offset: Offset, epoch: LeaderEpoch, records: u32, timestamp: i64, p
         first_timestamp: TimestampMs(timestamp),
         max_timestamp: TimestampMs(timestamp),
         producer: None,
+        compaction: None,
     };
     let mut frame = Frame::seal(header, Bytes::from(payload));
     frame.assign(offset, epoch);

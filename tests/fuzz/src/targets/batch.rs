@@ -31,6 +31,7 @@ pub fn header(append_time: bool, first_timestamp: TimestampMs) -> FrameHeader {
         first_timestamp,
         max_timestamp: first_timestamp,
         producer: None,
+        compaction: None,
     }
 }
 

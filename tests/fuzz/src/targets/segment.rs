@@ -192,6 +192,7 @@ fn frame(script: &mut Script<'_>, offset: Offset, epoch: LeaderEpoch) -> Frame {
         first_timestamp: TimestampMs(i64::from(shape)),
         max_timestamp: TimestampMs(i64::from(shape)),
         producer: None,
+        compaction: None,
     };
     let bytes = usize::from(script.u8()) * if shape & 0x80 == 0 { 1 } else { 64 };
     let mut payload = script.bytes(bytes.min(64)).to_vec();
