@@ -1,10 +1,28 @@
 //! The broker's side of Kafka's protocol: the connections of one core as one value.
 //!
 //! Bytes and time go in, bytes and [`Ask`]s come out; sockets and cores are someone else's.
+//!
+//! - `server`: the connections of one core; `conn`: one of them; `desk`: what they share; `slots`: whose an answer is.
+//! - `codec`: heads of requests, answers as bytes; `walk`, `shapes`: every request is walked before it is decoded.
+//! - `api`: which APIs are served and how their handlers are written; `context`: what those see; `errors`: in
+//!   Kafka's words.
+//! - `apis`: what every client asks; `groups`: consumer groups; `admin`: topics and configs.
 #![forbid(unsafe_code)]
 
+mod admin;
+mod api;
+mod apis;
+mod codec;
 pub mod config;
+mod conn;
+mod context;
+mod desk;
+mod errors;
+mod groups;
 pub mod server;
+mod shapes;
+mod slots;
+mod walk;
 
 pub use config::ServerConfig;
 pub use engine_api::Ask;

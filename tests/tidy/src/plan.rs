@@ -39,6 +39,7 @@ const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
 const PROCESS: &str = "millstream-tests-process";
+const KAFKA_CLIENTS: &str = "millstream-tests-kafka";
 const MODEL_DISK: &str = "millstream-tests-disk";
 const REACH: &str = "millstream-reach";
 const FUZZ: &str = "millstream-tests-fuzz";
@@ -91,6 +92,7 @@ pub const ROOMS: &[Room] = &[
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME, RECORDBATCH] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
     Room { path: "tests/disk", package: MODEL_DISK, kind: Kind::Pure, uses: &[FRAME, LOG] },
+    Room { path: "tests/kafka", package: KAFKA_CLIENTS, kind: Kind::Shell, uses: &[CLIENT] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
     Room {
         path: "tests/fuzz",
@@ -130,7 +132,7 @@ pub const IN_TESTS: &[&str] = &[MODEL_DISK];
 
 /// Rooms that may name tokio.
 pub const ON_TOKIO: &[&str] =
-    &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/sim"];
+    &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/kafka", "tests/sim"];
 
 /// Rooms that may hold `unsafe`, each block with its reason.
 pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets"];
@@ -152,6 +154,7 @@ pub const PURE_PACKAGES: &[&str] = &[
     "snap",
     "strsim",
     "thiserror",
+    "uuid",
     "zstd",
 ];
 

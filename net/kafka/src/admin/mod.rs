@@ -1,0 +1,5 @@
+//! Administrators' APIs.
+
+use crate::api::Api;
+
+pub(crate) const APIS: &[Api] = &[];

@@ -1,0 +1,5 @@
+//! Consumer groups' APIs.
+
+use crate::api::Api;
+
+pub(crate) const APIS: &[Api] = &[];
