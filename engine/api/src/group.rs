@@ -60,6 +60,8 @@ pub struct JoinGroup {
     pub rebalance_timeout: Duration,
     /// New members without an instance are handed an id first and must come back with it (KIP-394).
     pub member_id_required: bool,
+    /// A static leader that comes back may be told that the assignment stands (KIP-814, v9 of Kafka's message).
+    pub supports_skip_assignment: bool,
     pub protocol: MemberProtocol,
 }
 
@@ -221,6 +223,9 @@ pub struct GroupListing {
     pub state: GroupState,
 }
 
+/// By topic, then by partition, in the order asked.
+pub type ByPartition<T> = Vec<(String, Vec<(u32, T)>)>;
+
 /// The answer to the [`GroupAsk`] of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupAnswer {
@@ -230,12 +235,12 @@ pub enum GroupAnswer {
     /// One for each that was to leave, in order.
     Left(Vec<Result<(), GroupError>>),
     /// By topic and partition, in the order asked.
-    Committed(Vec<(String, Vec<(u32, Result<(), GroupError>)>)>),
+    Committed(ByPartition<Result<(), GroupError>>),
     /// `None`: nothing committed.
-    Offsets(Vec<(String, Vec<(u32, Option<CommittedOffset>)>)>),
+    Offsets(ByPartition<Option<CommittedOffset>>),
     Described(GroupDescription),
     Deleted,
-    OffsetsDeleted(Vec<(String, Vec<(u32, Result<(), GroupError>)>)>),
+    OffsetsDeleted(ByPartition<Result<(), GroupError>>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -72,6 +72,7 @@ pub enum Response {
 
 /// What a protocol's machine wants from the broker for its clients.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are requests")]
 pub enum Ask {
     /// To be answered once, with `key`.
     Request { key: u64, request: Request },
