@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use engine_api::{Acks, InitProducerError, PartitionId, Produce, ProduceError, Produced, Request};
-use storage_frame::{BatchBuilder, Frame, Producer, TimestampMs};
+use storage_frame::{BatchBuilder, Frame, LogId, Producer, TimestampMs};
 
 use super::{Asked, Direct, PRODUCER};
 use crate::fact::{BatchId, Fact, TopicFacts};
@@ -26,6 +26,7 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 struct Lane {
     to: PartitionId,
+    log: LogId,
     is_caching: bool,
     identity: Identity,
     next_number: u64,
@@ -124,6 +125,7 @@ impl Direct {
         let id = LaneId(self.next_lane);
         let lane = Lane {
             to,
+            log: topic.logs[to.index as usize],
             is_caching: topic.promise.write_caching,
             identity: Identity::Wanted,
             next_number: 0,
@@ -294,12 +296,11 @@ impl Direct {
     }
 
     /// The end of what was acknowledged from memory may be lost: their producers begin anew.
-    pub(super) fn forget_caching_lanes(&mut self, loses_memory: bool) {
-        let caching = self.lanes.lanes.iter().filter(|(_, lane)| lane.is_caching && !lane.is_dead);
-        let caching: Vec<LaneId> = caching.map(|(id, _)| *id).collect();
-        if loses_memory {
-            caching.into_iter().for_each(|id| self.kill(id));
-        }
+    pub(super) fn forget_caching_lanes(&mut self, loses_memory: impl Fn(LogId) -> bool) {
+        let is_forgotten = |lane: &Lane| lane.is_caching && !lane.is_dead && loses_memory(lane.log);
+        let forgotten = self.lanes.lanes.iter().filter(|(_, lane)| is_forgotten(lane));
+        let forgotten: Vec<LaneId> = forgotten.map(|(id, _)| *id).collect();
+        forgotten.into_iter().for_each(|id| self.kill(id));
     }
 
     /// Sends again what is due.

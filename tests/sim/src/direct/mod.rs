@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use engine_api::{PartitionId, Place, Request, Response, TopicId};
 use millstream_client::decompress;
-use storage_frame::{BatchView, FRAME_BYTES_MAX, Frame, Offset, TimestampMs};
+use storage_frame::{BatchView, FRAME_BYTES_MAX, Frame, LogId, Offset, TimestampMs};
 use tests_disk::Dice;
 
 use crate::fact::{BatchId, ClientId, Fact, Seen, TopicFacts};
@@ -188,8 +188,8 @@ impl Direct {
         Ok(())
     }
 
-    /// The node is gone, and with it every request.
-    pub fn on_node_lost(&mut self, loses_memory: bool) {
+    /// The node is gone, and with it every request; and what the logs that `loses_memory` tells had in memory.
+    pub fn on_node_lost(&mut self, loses_memory: impl Fn(LogId) -> bool) {
         for (_, (_, asked)) in std::mem::take(&mut self.pending) {
             self.on_lost(asked);
         }
@@ -242,16 +242,17 @@ impl Direct {
         self.pending.contains_key(&key)
     }
 
-    /// Requests that are long overdue while nothing is wrong with the node; those that may wait for ever are not.
+    /// Requests that are long overdue, nothing having been wrong with the node since `healed_at`; those that may wait
+    /// for ever are not.
     #[must_use]
-    pub fn overdue(&self) -> Vec<String> {
+    pub fn overdue(&self, healed_at: Duration) -> Vec<String> {
         let is_overdue = |asked_at: &Duration, asked: &Asked| {
             let wait = if let Asked::Fetch { reader } = asked {
                 self.readers.may_wait_for(*reader)
             } else {
                 Some(Duration::ZERO)
             };
-            wait.is_some_and(|wait| *asked_at + wait + PATIENCE < self.moment.now)
+            wait.is_some_and(|wait| healed_at.max(*asked_at + wait) + PATIENCE < self.moment.now)
         };
         let overdue = self.pending.iter().filter(|(_, (at, asked))| is_overdue(at, asked));
         overdue.map(|(key, (at, asked))| format!("request {key}, asked at {at:?}: {asked:?}")).collect()

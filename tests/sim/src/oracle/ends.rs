@@ -32,8 +32,9 @@ struct Partition {
     /// What no end of a process takes back.
     durable_high_watermark: u64,
     durable_start: u64,
-    /// Without its checkpoint a log is scanned from the first segment there is, and starts there.
-    is_start_lost: bool,
+    /// The life in which its checkpoint was harmed. Without it a log is scanned from the first segment there is, and
+    /// starts there; what is being opened then may have read it before, and only the next life misses it.
+    start_lost_in: Option<u32>,
 }
 
 /// What a number is at least, and was at any time.
@@ -115,14 +116,16 @@ impl Ends {
                 if let Some(partition) = self.topics.partition(*log)
                     && kind.promise(Zone::Written) == tests_disk::Promise::Noticed
                 {
-                    self.partitions.entry(partition).or_default().is_start_lost = true;
+                    let life = self.lives.now();
+                    self.partitions.entry(partition).or_default().start_lost_in = Some(life);
                 }
             }
             Fact::Event { name: "log_opened", fields, .. } => {
                 if let Some(id) = log_of(fields).and_then(|log| self.topics.partition(log))
                     && let Some(partition) = self.partitions.get_mut(&id)
-                    && std::mem::take(&mut partition.is_start_lost)
+                    && let Some(lost_in) = partition.start_lost_in
                 {
+                    partition.start_lost_in = Some(lost_in).filter(|life| *life == self.lives.now());
                     partition.durable_start = 0;
                     partition.log_start.lower(at.time, 0);
                 }

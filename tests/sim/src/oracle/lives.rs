@@ -105,7 +105,7 @@ impl Lives {
 }
 
 /// The log that an event names.
-pub(super) fn log_of(fields: &str) -> Option<LogId> {
+pub(crate) fn log_of(fields: &str) -> Option<LogId> {
     let (_, rest) = fields.split_once("log=")?;
     let hex = rest.get(..16)?;
     u64::from_str_radix(hex, 16).ok().map(LogId)

@@ -24,6 +24,8 @@ mod tails;
 mod topics;
 mod values;
 
+pub(crate) use lives::log_of;
+
 use crate::fact::At;
 
 /// How a property was broken, for people: which client, partition, offset, and what was promised.

@@ -37,8 +37,8 @@ pub(super) struct Retention {
 struct Log {
     segments: BTreeMap<u32, Segment>,
     retired: Option<u32>,
-    /// The next opening may not know which of them were retired.
-    is_checkpoint_harmed: bool,
+    /// The life in which its checkpoint was harmed: the next one may not know which of them were retired.
+    forgotten_in: Option<u32>,
     /// What is told of the start up to here has its reason.
     start: u64,
     unanswered_bytes_max: u64,
@@ -85,12 +85,13 @@ impl Oracle for Retention {
             Fact::Injected { log: Some(log), kind: Some((kind, Zone::Checkpoint)), .. }
                 if kind.promise(Zone::Written) == tests_disk::Promise::Noticed =>
             {
-                self.logs.entry(*log).or_default().is_checkpoint_harmed = true;
+                self.logs.entry(*log).or_default().forgotten_in = Some(self.life);
             }
             Fact::Event { name: "log_opened", fields, .. } => {
                 if let Some(known) = log_of(fields).and_then(|log| self.logs.get_mut(&log))
-                    && std::mem::take(&mut known.is_checkpoint_harmed)
+                    && let Some(forgotten_in) = known.forgotten_in
                 {
+                    known.forgotten_in = Some(forgotten_in).filter(|life| *life == self.life);
                     known.retired = None;
                 }
             }
@@ -336,6 +337,14 @@ mod tests {
         history.delete_asked(6);
         retiring(&mut history, 3).injected(FaultKind::BitFlip, Zone::Checkpoint).crash();
         history.event(Level::Debug, "log_opened").written(3, 6, 8).passes();
+    }
+
+    #[test]
+    fn a_checkpoint_harmed_behind_an_opening_is_missed_by_the_next() {
+        let mut history = history(plain());
+        history.delete_asked(6).injected(FaultKind::BitFlip, Zone::Checkpoint);
+        retiring(history.event(Level::Debug, "log_opened"), 3);
+        history.crash().event(Level::Debug, "log_opened").written(3, 6, 8).passes();
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub(super) struct Hearsay {
     journal: Journal,
     heard: VecDeque<Noted>,
     topics: BTreeMap<String, TopicId>,
-    /// Topics whose end a crash may take back.
-    caching: BTreeSet<TopicId>,
+    /// Topics whose end no crash takes back; of others, and of those nobody has described yet, it may.
+    plain: BTreeSet<TopicId>,
     readers: BTreeMap<(ClientId, u32), Duration>,
     /// Where each reader of a partition is.
     places: BTreeMap<(ClientId, u32, PartitionId), Offset>,
@@ -36,7 +36,7 @@ impl Hearsay {
             journal,
             heard: VecDeque::new(),
             topics: BTreeMap::new(),
-            caching: BTreeSet::new(),
+            plain: BTreeSet::new(),
             readers: BTreeMap::new(),
             places: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -50,8 +50,8 @@ impl Hearsay {
 
     pub(super) fn learn(&mut self, topic: &TopicFacts) {
         self.topics.insert(topic.name.clone(), topic.id);
-        if topic.promise.write_caching {
-            self.caching.insert(topic.id);
+        if !topic.promise.write_caching {
+            self.plain.insert(topic.id);
         }
     }
 
@@ -65,7 +65,7 @@ impl Hearsay {
                 let mine = self.places.keys().filter(|(of, number, _)| (*of, *number) == (client, reader));
                 let has_read = mine
                     .clone()
-                    .any(|(_, _, from)| from.index == *partition && !self.caching.contains(&from.topic));
+                    .any(|(_, _, from)| from.index == *partition && self.plain.contains(&from.topic));
                 has_read && asked > high_watermark
             }
             ReadError::UnknownTopic { .. }

@@ -7,6 +7,7 @@ use engine_api::{CoreId, NodeId};
 use engine_meta::identity::{Fresh, Identity, Wanted};
 use engine_shard::ShardConfig;
 use net_quic::ServerConfig;
+use storage_frame::LogId;
 use tests_disk::Dice;
 
 use super::{Event, Process, World, node_address};
@@ -23,6 +24,7 @@ impl World {
         self.lives += 1;
         self.counts.lives += 1;
         self.has_failed_logs = false;
+        self.failed_logs.clear();
         let identity = match self.begin_life() {
             Ok(Some(identity)) => identity,
             // Killed before it began.
@@ -116,7 +118,7 @@ impl World {
         self.disk.crash();
         self.tell_injected();
         self.tell(Fact::Crashed { life });
-        self.lose_node(true);
+        self.lose_node(|_| true);
     }
 
     /// Begins to stop in order.
@@ -153,12 +155,14 @@ impl World {
             self.fail("world", "the node ended with disk operations under way".to_owned());
         }
         self.tell(Fact::Stopped { life: process.life });
-        // A stop waits for no space: what is in memory only goes with the process then.
-        let loses_memory = self.disk.free_bytes() == 0;
-        self.lose_node(loses_memory);
+        // A stop waits for no space: what is in memory only goes with the process then. So does what a log has that
+        // writes no more.
+        let is_full = self.disk.free_bytes() == 0;
+        let failed = std::mem::take(&mut self.failed_logs);
+        self.lose_node(|log| is_full || failed.contains(&log));
     }
 
-    fn lose_node(&mut self, loses_memory: bool) {
+    fn lose_node(&mut self, loses_memory: impl Fn(LogId) -> bool) {
         self.sent_to.clear();
         self.cancelled.clear();
         self.direct.set_moment(self.moment());

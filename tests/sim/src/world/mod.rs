@@ -74,6 +74,10 @@ pub struct World {
     fuse: Option<u32>,
     /// Reads or writes failed in this life: logs may wait for the next.
     has_failed_logs: bool,
+    /// Logs that gave up writing in this life: what they have in memory goes with it.
+    failed_logs: BTreeSet<LogId>,
+    /// When the last fault ended.
+    healed_at: Duration,
     direct: Direct,
     /// The core each request of this life went to, and which of them were cancelled.
     sent_to: BTreeMap<u64, usize>,
@@ -128,6 +132,8 @@ impl World {
             wall_jump_ms: 0,
             fuse: None,
             has_failed_logs: false,
+            failed_logs: BTreeSet::new(),
+            healed_at: Duration::ZERO,
             direct: Direct::new(seed, plan.manners.clone()),
             sent_to: BTreeMap::new(),
             cancelled: BTreeSet::new(),

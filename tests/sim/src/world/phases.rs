@@ -165,6 +165,7 @@ impl World {
         self.wall_jump_ms = 0;
         self.disk.set_faults(tests_disk::Faults::default());
         self.net.wire().heal();
+        self.healed_at = self.now;
         self.tell(Fact::Healing);
         self.enter(Phase::Healing { until: self.now + HEALED_WITHIN });
         for core in 0..self.process.as_ref().map_or(0, |process| process.core_count()) {
@@ -215,7 +216,7 @@ impl World {
             self.enter(Phase::Draining { until, probed: true });
         } else if self.now > until {
             self.give_up(format!("{DRAINED_WITHIN:?} without faults: {}", self.direct.undrained()));
-        } else if let Some(overdue) = self.direct.overdue().into_iter().next() {
+        } else if let Some(overdue) = self.direct.overdue(self.healed_at).into_iter().next() {
             self.give_up(format!("not answered: {overdue}"));
         } else if self.direct.is_drained() {
             self.direct.resolve();

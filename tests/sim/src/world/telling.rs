@@ -5,6 +5,7 @@ use tests_disk::{FaultKind, Promise};
 
 use super::World;
 use crate::fact::{At, Fact};
+use crate::oracle::log_of;
 use crate::trace::Detail;
 
 impl World {
@@ -25,6 +26,9 @@ impl World {
         self.trace.note(detail, || format!("{fact:?}"));
         if let Fact::Topic(topic) = &fact {
             self.hearsay.learn(topic);
+        }
+        if let Fact::Event { level: Level::Error, name: "log_failed", fields, .. } = &fact {
+            self.failed_logs.extend(log_of(fields));
         }
         let at = At { time: self.now, wall: self.node_wall(), fact };
         let mut oracles = std::mem::take(&mut self.oracles);
