@@ -29,7 +29,7 @@ use bytes::Bytes;
 use engine_api::Response;
 use kafka_protocol::messages::ApiKey;
 
-use crate::apis::{api_versions, metadata};
+use crate::apis::{api_versions, fetch, init_producer, leader_epoch, list_offsets, metadata, produce};
 use crate::codec::{Malformed, Reply};
 use crate::context::Context;
 use crate::walk::Shape;
@@ -67,6 +67,11 @@ impl Api {
         Self { key, name, version_min, version_max, advertised_min: version_min, shape, start }
     }
 
+    const fn advertised_from(mut self, version: i16) -> Self {
+        self.advertised_min = version;
+        self
+    }
+
     pub(crate) fn serves(&self, version: i16) -> bool {
         (self.version_min..=self.version_max).contains(&version)
     }
@@ -95,8 +100,21 @@ pub(crate) trait Pending: Send {
 }
 
 const OWN: &[Api] = &[
+    // Clients of before librdkafka 2.11 do not compress when less than all versions are advertised.
+    Api::new(ApiKey::Produce, "Produce", 3, 11, shapes::PRODUCE, produce::start).advertised_from(0),
+    Api::new(ApiKey::Fetch, "Fetch", 4, 12, shapes::FETCH, fetch::start),
+    Api::new(ApiKey::ListOffsets, "ListOffsets", 1, 7, shapes::LIST_OFFSETS, list_offsets::start),
     Api::new(ApiKey::Metadata, "Metadata", 0, 12, shapes::METADATA, metadata::start),
     Api::new(ApiKey::ApiVersions, "ApiVersions", 0, 4, shapes::API_VERSIONS, api_versions::start),
+    Api::new(ApiKey::InitProducerId, "InitProducerId", 0, 4, shapes::INIT_PRODUCER_ID, init_producer::start),
+    Api::new(
+        ApiKey::OffsetForLeaderEpoch,
+        "OffsetForLeaderEpoch",
+        2,
+        4,
+        shapes::OFFSET_FOR_LEADER_EPOCH,
+        leader_epoch::start,
+    ),
 ];
 
 /// Every row.

@@ -15,6 +15,7 @@ use kafka_protocol::messages::ApiKey;
 
 use crate::api::{Api, Outcome, Pending};
 use crate::apis::api_versions;
+use crate::apis::fetch::session::{self, Session};
 use crate::codec::{Malformed, Reply, RequestHead, SIZE_BYTES, take_head, take_head_tags};
 use crate::config::{
     CONN_ASKS_MAX, FLIGHTS_MAX, GRANT_BYTES_MAX, GRANTED_BYTES_MAX, HELD_BYTES_MAX, READ_BYTES_MAX,
@@ -82,6 +83,7 @@ pub(crate) struct Conn {
     /// Of [`Desk::granted_bytes`].
     granted_bytes: usize,
     has_asked: bool,
+    session: Option<Session>,
     flights: VecDeque<Flight>,
     /// The first flight's number.
     sequence: u64,
@@ -114,6 +116,7 @@ impl Conn {
             read_bytes: READ_BYTES_MIN,
             granted_bytes: 0,
             has_asked: false,
+            session: None,
             flights: VecDeque::new(),
             sequence: 0,
             inbox: Vec::new(),
@@ -278,7 +281,7 @@ impl Conn {
         if let Err(error) = check(api, head.version, &mut frame) {
             return self.end(now, desk, Some(&head), &error.into());
         }
-        let mut context = Context::new(now, catalog, desk, self.peer, api.key, &head);
+        let mut context = Context::new(now, catalog, desk, self.peer, api.key, &head, &mut self.session);
         let outcome = (api.start)(&mut context, frame);
         let asked = std::mem::take(&mut context.asked);
         let outcome = outcome.unwrap_or_else(|error| Outcome::Close("request_malformed", error.why));
@@ -316,7 +319,8 @@ impl Conn {
             flight.state = state;
             return;
         };
-        let mut context = Context::new(now, catalog, desk, self.peer, flight.key, &flight.head);
+        let mut context =
+            Context::new(now, catalog, desk, self.peer, flight.key, &flight.head, &mut self.session);
         let outcome = pending.answered(&mut context, answered.tag, answered.response);
         let asked = std::mem::take(&mut context.asked);
         self.settle(now, desk, answered.sequence, outcome.unwrap_or(Outcome::Wait(pending)), asked);
@@ -377,6 +381,7 @@ impl Conn {
         self.flights.clear();
         self.flight_bytes = 0;
         self.inbox.clear();
+        session::close(&mut self.session, &mut desk.sessions);
         self.release_grant(desk);
     }
 

@@ -9,6 +9,8 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::api::{ASKS_MAX, Outcome, Pending};
+use crate::apis::fetch::conversions::Conversions;
+use crate::apis::fetch::session::{Session, Sessions};
 use crate::codec::{Malformed, RequestHead, encode_reply};
 use crate::config::ServerConfig;
 use crate::desk::Desk;
@@ -28,6 +30,10 @@ pub(crate) struct Context<'a> {
     pub(crate) peer: Peer,
     pub(crate) key: ApiKey,
     pub(crate) head: &'a RequestHead,
+    /// What the connection reads (KIP-227).
+    pub(crate) session: &'a mut Option<Session>,
+    pub(crate) sessions: &'a mut Sessions,
+    pub(crate) conversions: &'a mut Conversions,
     /// Asked for during this call: a tag and the request.
     pub(crate) asked: Vec<(usize, Request)>,
 }
@@ -40,8 +46,10 @@ impl<'a> Context<'a> {
         peer: Peer,
         key: ApiKey,
         head: &'a RequestHead,
+        session: &'a mut Option<Session>,
     ) -> Self {
-        Self { now, catalog, config: &desk.config, peer, key, head, asked: Vec::new() }
+        let Desk { config, sessions, conversions, .. } = desk;
+        Self { now, catalog, config, peer, key, head, session, sessions, conversions, asked: Vec::new() }
     }
 
     /// # Errors

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use engine_api::Ask;
 
 use crate::api::ApiTable;
+use crate::apis::fetch::conversions::Conversions;
+use crate::apis::fetch::session::Sessions;
 use crate::config::{EVENTS_MAX, EVENTS_PER_S, ServerConfig};
 use crate::slots::Slots;
 
@@ -17,6 +19,8 @@ pub(crate) struct Desk {
     pub(crate) paused: bool,
     /// Room given to requests that have not arrived.
     pub(crate) granted_bytes: usize,
+    pub(crate) sessions: Sessions,
+    pub(crate) conversions: Conversions,
     pub(crate) counters: Counters,
     pub(crate) events: Events,
 }
@@ -32,6 +36,8 @@ impl Desk {
             asks: VecDeque::new(),
             paused: false,
             granted_bytes: 0,
+            sessions: Sessions::default(),
+            conversions: Conversions::default(),
             counters,
             events: Events::default(),
         }

@@ -19,6 +19,8 @@ mod context;
 mod desk;
 mod errors;
 mod groups;
+mod lookup;
+mod pursuit;
 pub mod server;
 mod shapes;
 mod slots;
