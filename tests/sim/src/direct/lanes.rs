@@ -57,6 +57,8 @@ struct Batch {
     base_sequence: u32,
     frame: Frame,
     in_flight: bool,
+    /// An earlier try may have been stored: a topic that was changed since may refuse the next all the same.
+    is_doubtful: bool,
 }
 
 const RETRY_MAX: u64 = 400;
@@ -82,6 +84,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&lane).expect("lanes stay");
         if let Some(batch) = lane.batches.iter_mut().find(|sent| sent.id == batch) {
             batch.in_flight = false;
+            batch.is_doubtful = true;
         }
         lane.get_stuck(Duration::ZERO);
     }
@@ -263,14 +266,17 @@ impl Direct {
                 self.kill(id);
             }
             Err(
-                ProduceError::OutOfSequence { .. }
+                error @ (ProduceError::OutOfSequence { .. }
                 | ProduceError::NotLeader
                 | ProduceError::NoSpace
                 | ProduceError::Overloaded
                 | ProduceError::StorageFailed { .. }
-                | ProduceError::ShuttingDown,
+                | ProduceError::ShuttingDown),
             ) => {
-                lane.batches[at].in_flight = false;
+                let batch = &mut lane.batches[at];
+                batch.in_flight = false;
+                batch.is_doubtful |=
+                    matches!(error, ProduceError::StorageFailed { .. } | ProduceError::ShuttingDown);
                 lane.get_stuck(self.moment.now + backoff);
             }
             Err(
@@ -278,9 +284,10 @@ impl Direct {
                 | ProduceError::Invalid { .. }
                 | ProduceError::ProducerFenced { .. }),
             ) => {
-                self.wishes.facts.push(Fact::Refused { batch, why: error.to_string() });
-                let lane = self.lanes.lanes.get_mut(&id).expect("lanes stay");
-                lane.batches.remove(at);
+                if !lane.batches[at].is_doubtful {
+                    lane.batches.remove(at);
+                    self.wishes.facts.push(Fact::Refused { batch, why: error.to_string() });
+                }
                 self.kill(id);
             }
         }
