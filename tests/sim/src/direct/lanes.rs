@@ -187,6 +187,7 @@ impl Direct {
             base_sequence,
             frame,
             in_flight: false,
+            is_doubtful: false,
         });
         lane.next_nth += 1;
     }
