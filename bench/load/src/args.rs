@@ -83,6 +83,9 @@ pub struct ProduceArgs {
     /// Records taken and not answered yet, of each client
     #[arg(long, default_value_t = 32, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub memory_mib: u64,
+    /// Over Kafka's protocol, through librdkafka, instead of QUIC (produce and consume)
+    #[arg(long)]
+    pub kafka: bool,
     /// The broker's process, on this machine: reports its CPU seconds, bytes written and resident size
     #[arg(long)]
     pub broker_pid: Option<u32>,

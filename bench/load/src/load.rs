@@ -130,7 +130,7 @@ pub struct Filler {
 }
 
 impl Filler {
-    fn new(record_bytes: usize) -> Filler {
+    pub(crate) fn new(record_bytes: usize) -> Filler {
         assert!(record_bytes >= STAMP_BYTES, "a record holds its stamp");
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let mut byte = || {
@@ -143,7 +143,7 @@ impl Filler {
         Filler { noise, record_bytes, at: 0, value: vec![0; record_bytes] }
     }
 
-    fn value(&mut self, due: Duration) -> &[u8] {
+    pub(crate) fn value(&mut self, due: Duration) -> &[u8] {
         self.at = (self.at + 61) % FILL_BYTES;
         self.value.copy_from_slice(&self.noise[self.at..self.at + self.record_bytes]);
         let due_ns = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);

@@ -97,7 +97,7 @@ fn traffic(f: &mut fmt::Formatter<'_>, report: &TrafficReport) -> fmt::Result {
     if let Some(cost) = &report.broker {
         broker_cost(f, cost)?;
     }
-    setup(f, &report.setup)
+    setup(f, &report.setup, report.protocol)
 }
 
 fn broker_cost(f: &mut fmt::Formatter<'_>, cost: &BrokerCost) -> fmt::Result {
@@ -113,7 +113,7 @@ fn broker_cost(f: &mut fmt::Formatter<'_>, cost: &BrokerCost) -> fmt::Result {
     writeln!(f, "broker memory  {:.1} MiB resident", cost.resident_bytes as f64 / f64::from(1 << 20))
 }
 
-fn setup(f: &mut fmt::Formatter<'_>, setup: &Setup) -> fmt::Result {
+fn setup(f: &mut fmt::Formatter<'_>, setup: &Setup, protocol: &str) -> fmt::Result {
     let rate = setup.rate.map_or("full rate".to_string(), |rate| format!("open loop at {rate} records/s"));
     writeln!(
         f,
@@ -131,5 +131,6 @@ fn setup(f: &mut fmt::Formatter<'_>, setup: &Setup) -> fmt::Result {
         setup.acks, setup.durability, setup.replicas
     )?;
     writeln!(f, "topic          {} partitions {:?}", setup.partitions, setup.topic_configs)?;
+    writeln!(f, "protocol       {protocol}")?;
     writeln!(f, "broker         {}, cores {:?}", setup.broker_version, setup.broker_cores)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::args::ProduceArgs;
+use crate::kafka;
 use crate::latency::{Latencies, LatencySummary};
 use crate::load::{Load, Outcome, stamp};
 use crate::run::BenchError;
@@ -15,6 +16,8 @@ use crate::usage::Usage;
 #[derive(Debug, Clone, Serialize)]
 pub struct TrafficReport {
     pub kind: &'static str,
+    /// `quic` or `kafka`.
+    pub protocol: &'static str,
     pub setup: Setup,
     pub records: u64,
     pub failed: u64,
@@ -88,6 +91,9 @@ pub(crate) async fn consume(args: &ProduceArgs, config: &Config) -> Result<Traff
 }
 
 pub(crate) async fn e2e(args: &ProduceArgs, config: &Config) -> Result<TrafficReport, BenchError> {
+    if args.kafka {
+        return Err(BenchError::Send("e2e is measured over QUIC: leave --kafka away".to_string()));
+    }
     let args = ProduceArgs { rate: Some(args.rate.unwrap_or(E2E_RATE)), ..args.clone() };
     let run = Run::start(&args, config).await?;
     let measured = run.e2e().await;
@@ -159,18 +165,35 @@ impl<'a> Run<'a> {
     async fn consume(&self) -> Result<TrafficReport, BenchError> {
         let producers = self.producers().await?;
         let outcome = self.send(&producers, self.load(self.args.duration), Instant::now()).await?;
-        let mut reader = self.reader(Start::Beginning).await?;
         let before = self.usage()?;
         let start = Instant::now();
-        let mut read = 0;
-        while read < outcome.acknowledged {
-            read += next_count(&mut reader).await?;
-        }
+        let read = self.read_back(outcome.acknowledged).await?;
         let elapsed = start.elapsed();
         let cost = self.cost(before, read)?;
         // What filling the topic cost is another bench.
         let outcome = Outcome { queue: Latencies::default(), disk: Latencies::default(), ..outcome };
         self.report("consume", &producers, &outcome, None, elapsed, cost).await
+    }
+
+    async fn read_back(&self, wanted: u64) -> Result<u64, BenchError> {
+        if self.args.kafka {
+            let (server, topic, partitions) =
+                (self.kafka_server()?, self.topic.clone(), self.args.partitions);
+            let read =
+                tokio::task::spawn_blocking(move || kafka::read(&server, &topic, partitions, wanted)).await;
+            return read.expect("the reader does not panic");
+        }
+        let mut reader = self.reader(Start::Beginning).await?;
+        let mut read = 0;
+        while read < wanted {
+            read += next_count(&mut reader).await?;
+        }
+        Ok(read)
+    }
+
+    fn kafka_server(&self) -> Result<String, BenchError> {
+        let server = self.config.servers.first().cloned();
+        server.ok_or_else(|| BenchError::Connect("no server given".to_string()))
     }
 
     async fn producers(&self) -> Result<Vec<(Client, Producer)>, BenchError> {
@@ -207,7 +230,11 @@ impl<'a> Run<'a> {
         epoch: Instant,
     ) -> Result<Outcome, BenchError> {
         let mut tasks = JoinSet::new();
-        for (_, producer) in producers {
+        for _ in producers.iter().filter(|_| self.args.kafka) {
+            let (server, args, load) = (self.kafka_server()?, self.args.clone(), load.clone());
+            tasks.spawn_blocking(move || kafka::send(&server, &args, &load, epoch));
+        }
+        for (_, producer) in producers.iter().filter(|_| !self.args.kafka) {
             let (load, producer) = (load.clone(), producer.clone());
             tasks.spawn(async move { load.run(&producer, epoch).await });
         }
@@ -251,6 +278,7 @@ impl<'a> Run<'a> {
         let records_per_second = acked as f64 / elapsed.as_secs_f64();
         Ok(TrafficReport {
             kind,
+            protocol: if self.args.kafka { "kafka" } else { "quic" },
             setup: self.setup(outcome).await?,
             records: acked,
             failed: outcome.failed,
