@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{GroupAnswer, GroupError, GroupListing, ReplySlot};
+use engine_api::{GroupAnswer, GroupError, ReplySlot};
 
 /// Plain numbers: a simulator draws them at random.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ pub trait Topics {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     Reply(ReplySlot, Result<GroupAnswer, GroupError>),
-    ReplyList(ReplySlot, Vec<GroupListing>),
-    /// Append these together; told when they are durable, or that they never will be, by `ticket`. In order.
+    /// Append these together, in the order of the tickets; told once per ticket that they are durable, in that
+    /// order, or, at any time, that they never will be.
     Store {
         ticket: u64,
         records: Vec<StoredRecord>,
