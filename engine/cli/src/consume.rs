@@ -156,8 +156,6 @@ impl From<ReadError> for Failure {
             | ReadError::Diverged { .. }
             | ReadError::Damaged { .. }
             | ReadError::BadBatch { .. }
-            | ReadError::Decompress { .. }
-            | ReadError::Encoding { .. }
             | ReadError::Closed) => Self::failed(error),
         }
     }

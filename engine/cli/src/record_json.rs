@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use storage_frame::Record;
+use storage_recordbatch::Record;
 
 /// `{"topic":"t","partition":0,"offset":1,"timestamp":2,"key":"k","value":"v"}`; `headers` where there are some.
 pub fn write_record(out: &mut Vec<u8>, topic: &str, partition: u32, record: &Record<'_>) {

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine_api::{Acks, ProduceError, TopicError};
+use storage_recordbatch::archived::codec::Compression;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::rpc::RequestError;
 use crate::shared::Shared;
 use crate::state::accumulator::{Accumulator, AccumulatorSettings, AppendError};
-use crate::state::codec::Compression;
 use crate::state::lane::LaneSettings;
 use crate::state::outcome::Delivery;
 use crate::state::record::Record;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_api::{FetchError, Place, TopicError, TopicId};
-use storage_frame::{BatchError, BatchView, Encoding, Offset, TimestampMs};
+use storage_frame::{Offset, TimestampMs};
+use storage_recordbatch::{Record, Records, RecordsError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admin::{PartitionError, ask_leader, passes_fetch};
 use crate::rpc::RequestError;
 use crate::shared::{Purpose, Shared};
-use crate::state::codec::DecompressError;
 use crate::state::outcome::Trouble;
 use crate::state::position::{NotContiguous, ReadPosition};
 
@@ -31,10 +31,10 @@ pub struct ReaderConfig {
     /// End once everything that was there when the reader was opened is read. Default false: wait for more.
     pub stop_at_end: bool,
     /// Bytes of batches received, decompressed and not yet taken, for each partition; a larger batch comes alone.
-    /// When they are used up, QUIC's flow control stops the broker, at most 8 MiB later. 64 KiB to 1 GiB, default
-    /// 4 MiB.
+    /// When they are used up, QUIC's flow control stops the broker, at most 8 MiB later. Batches from Kafka's clients
+    /// do not say how large they are, so one of them may be decompressed beside it. 64 KiB to 1 GiB, default 4 MiB.
     pub buffer_bytes_per_partition: usize,
-    /// A batch that claims more than this when decompressed is refused. Default 64 MiB.
+    /// A batch of more than this when decompressed is refused. Default 64 MiB.
     pub plain_bytes_max: usize,
     /// How long a partition may be out of reach before the reader says so. Default 120 s.
     pub unavailable_timeout: Duration,
@@ -112,16 +112,9 @@ pub enum ReadError {
     /// Stored data is damaged, as the broker says.
     #[error("partition {partition}: {source}")]
     Damaged { partition: u32, source: FetchError },
-    /// A batch is damaged although its checksum is right: it was produced so.
+    /// A batch is damaged although its checksum is right: it was produced so. Or it is too large when decompressed.
     #[error("partition {partition}, batch at offset {base_offset}: {source}")]
-    BadBatch { partition: u32, base_offset: Offset, source: BatchError },
-    #[error("partition {partition}, batch at offset {base_offset}: {source}")]
-    Decompress { partition: u32, base_offset: Offset, source: DecompressError },
-    /// A batch was produced over the Kafka protocol; this build reads archived ones only.
-    #[error(
-        "partition {partition}, batch at offset {base_offset}: encoding {encoding:?} is not readable here"
-    )]
-    Encoding { partition: u32, base_offset: Offset, encoding: Encoding },
+    BadBatch { partition: u32, base_offset: Offset, source: RecordsError },
     /// No stream for that long. A new reader may go on from where this one was.
     #[error("partition {partition} out of reach for {after:?} (last: {last})")]
     Unavailable { partition: u32, after: Duration, last: Trouble },
@@ -146,7 +139,8 @@ pub struct ReadBatch {
     log_start: Offset,
     /// Records before it were not asked for.
     first_index: u32,
-    view: BatchView,
+    first_offset: Offset,
+    records: Records,
     /// Given back when the batch is taken.
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -167,13 +161,13 @@ impl ReadBatch {
     /// Of the first record that [`records`](Self::records) gives.
     #[must_use]
     pub fn first_offset(&self) -> Offset {
-        self.view.header().base_offset.plus(self.first_index)
+        self.first_offset
     }
 
-    /// One past the last record: where to go on.
+    /// Where to go on: above the last record, and above what compaction took after it.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.view.header().end_offset()
+        self.records.header().end_offset()
     }
 
     /// What could be read of the partition when the broker sent this. The reader has caught up when
@@ -192,22 +186,23 @@ impl ReadBatch {
     /// At least 1.
     #[must_use]
     pub fn record_count(&self) -> u32 {
-        self.view.record_count() - self.first_index
+        self.records.record_count() - self.first_index
     }
 
-    /// The records in offset order, borrowed from this batch.
+    /// The records in offset order, borrowed from this batch. Offsets rise and need not follow each other: of a
+    /// compacted topic, what is left.
     ///
     /// # Errors
-    /// An item is [`BatchError::Record`] when the batch was produced wrong; it is the last one.
-    pub fn records(&self) -> impl Iterator<Item = Result<storage_frame::Record<'_>, BatchError>> {
-        self.view.records().skip(self.first_index as usize)
+    /// An item is an error when the batch was produced wrong; it is the last one.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, RecordsError>> {
+        self.records.iter().skip(self.first_index as usize)
     }
 }
 
 /// What a partition's task tells the reader.
 #[derive(Debug)]
 enum Item {
-    Batch(ReadBatch),
+    Batch(Box<ReadBatch>),
     /// It ended.
     Ended(Result<(), ReadError>),
 }
@@ -306,7 +301,7 @@ impl Reader {
             match item {
                 Some(Item::Batch(mut batch)) => {
                     batch.permit = None;
-                    return Ok(Some(batch));
+                    return Ok(Some(*batch));
                 }
                 Some(Item::Ended(result)) => {
                     self.running_count -= 1;

@@ -34,6 +34,7 @@ pub enum RecordsError {
 pub struct Records {
     header: FrameHeader,
     body: Body,
+    plain_bytes: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -54,11 +55,12 @@ impl Records {
     /// [`RecordsError`]; what is wrong with a record shows when it is read.
     pub fn open(frame: &Frame, bytes_max: usize) -> Result<Self, RecordsError> {
         let header = *frame.header();
-        let body = match header.encoding {
-            _ if header.has_no_records() => Body::None,
+        let (body, plain_bytes) = match header.encoding {
+            _ if header.has_no_records() => (Body::None, 0),
             Encoding::Archived => {
                 let plain = archived::decompress(header.codec, frame.payload(), bytes_max)?;
-                Body::Archived(BatchView::open_plain(header, plain)?)
+                let plain_bytes = plain.len();
+                (Body::Archived(BatchView::open_plain(header, plain)?), plain_bytes)
             }
             Encoding::KafkaV2 => {
                 let batch = BatchHeader::parse(frame.payload())?;
@@ -67,15 +69,23 @@ impl Records {
                     return Err(RecordsError::Span { batch, frame });
                 }
                 let stored = frame.payload().slice(HEADER_BYTES..);
-                Body::Kafka { batch, plain: decompress(batch.compression, &stored, bytes_max)? }
+                let plain = decompress(batch.compression, &stored, bytes_max)?;
+                let plain_bytes = plain.len();
+                (Body::Kafka { batch, plain }, plain_bytes)
             }
         };
-        Ok(Self { header, body })
+        Ok(Self { header, body, plain_bytes })
     }
 
     #[must_use]
     pub fn header(&self) -> &FrameHeader {
         &self.header
+    }
+
+    /// Bytes held for them, decompressed.
+    #[must_use]
+    pub fn plain_bytes(&self) -> usize {
+        self.plain_bytes
     }
 
     /// Written by a broker for its own sake: no client's records.

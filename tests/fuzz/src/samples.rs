@@ -38,6 +38,7 @@ pub fn samples() -> Vec<Sample> {
         of("messages", messages().iter().map(|message| message_input(message)).collect()).collect(),
         of("metadata", metadata()).collect(),
         of("quic", quic()).collect(),
+        of("recordbatch", record_batches()).collect(),
         of("recovery", recoveries(&files)).collect(),
         of("segment", segments(&files)).collect(),
         of("settings", settings()).collect(),
@@ -99,6 +100,25 @@ fn compressed() -> Vec<Vec<u8>> {
         [&[2][..], &prefix, &zstd].concat(),
         [&[0x80][..], &plain].concat(),
     ]
+}
+
+fn record_batches() -> Vec<Vec<u8>> {
+    use storage_recordbatch::{BatchBuilder, BatchFields, Compression, Records};
+    let plain = Records::open(&batch().seal(None), 1 << 20).expect("our own");
+    let codecs =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let of = |codec| {
+        let mut builder = BatchBuilder::new();
+        for (delta, record) in plain.iter().enumerate() {
+            let record = record.expect("our own");
+            let (key, value) = (record.key, record.value);
+            builder.push(delta as u32, record.timestamp, key, value, record.headers()).expect("small");
+        }
+        let producer = Some(Producer { id: 7, epoch: 2, base_sequence: 31 });
+        let fields = BatchFields { producer, ..BatchFields::UNASSIGNED };
+        [&[0][..], &builder.seal(codec, &fields)].concat()
+    };
+    codecs.into_iter().map(of).collect()
 }
 
 /// A log that has rolled twice, closed in order.

@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     MESSAGES,
     METADATA,
     QUIC,
+    RECORDBATCH,
     RECOVERY,
     SEGMENT,
     SETTINGS,
@@ -51,6 +52,8 @@ pub const INDEX: Target = Target::new("index", index::index, 16 << 10, 16);
 pub const MESSAGES: Target = Target::new("messages", messages::messages, 64 << 10, 128);
 pub const METADATA: Target = Target::new("metadata", metadata::metadata, 4 << 20, 256);
 pub const QUIC: Target = Target::new("quic", quic::quic, 32 << 20, 1024);
+// gzip, lz4 and zstd have windows of their own, and a bound of 1 MiB is passed by one doubling.
+pub const RECORDBATCH: Target = Target::new("recordbatch", recordbatch::recordbatch, 24 << 20, 64);
 pub const RECOVERY: Target = Target::new("recovery", recovery::recovery, 8 << 20, 64);
 pub const SEGMENT: Target = Target::new("segment", segment::segment, 8 << 20, 64);
 pub const SETTINGS: Target = Target::new("settings", settings::settings, 256 << 10, 256);

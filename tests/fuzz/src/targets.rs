@@ -12,6 +12,7 @@ pub mod index;
 pub mod messages;
 pub mod metadata;
 pub mod quic;
+pub mod recordbatch;
 pub mod recovery;
 pub mod segment;
 pub mod settings;

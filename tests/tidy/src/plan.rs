@@ -83,7 +83,7 @@ pub const ROOMS: &[Room] = &[
         path: "engine/cli",
         package: CLI,
         kind: Kind::Shell,
-        uses: &[API, BROKER, FRAME, LOG, CLIENT, LOAD],
+        uses: &[API, BROKER, FRAME, RECORDBATCH, LOG, CLIENT, LOAD],
     },
     Room { path: "net/wire", package: WIRE, kind: Kind::Pure, uses: &[API, FRAME] },
     Room { path: "net/quic", package: QUIC, kind: Kind::Pure, uses: &[WIRE, API, FRAME] },

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use engine_api::{FetchError, TopicError};
 use net_wire::{Frames, OpenRead, ServerMessage, encode};
-use storage_frame::{BatchView, Encoding, Frame, Offset};
-use tokio::sync::{Semaphore, mpsc};
+use storage_frame::{Encoding, Frame, Offset};
+use storage_recordbatch::archived::codec::plain_bytes_claimed;
+use storage_recordbatch::{Records, RecordsError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Item, Journey, ReadBatch, ReadError, ReaderConfig, topic_error};
 use crate::rpc::{Messages, RequestError, StreamError, unexpected};
 use crate::shared::{Purpose, Shared};
 use crate::state::backoff::Backoff;
-use crate::state::codec::{decompress, plain_bytes_claimed};
 use crate::state::outcome::Trouble;
 use crate::state::position::{Accepted, Refused};
 
@@ -245,44 +246,57 @@ impl Follower {
             self.journey.position = position;
             return Ok(());
         }
-        if header.encoding != Encoding::Archived {
-            return Err(ReadError::Encoding { partition, base_offset, encoding: header.encoding }.into());
-        }
-        let claimed = plain_bytes_claimed(header.codec, frame.payload()).min(self.config.plain_bytes_max);
-        // A batch above the whole budget waits until everything else is taken.
-        let permits = claimed.clamp(1, self.config.buffer_bytes_per_partition) as u32;
-        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await;
-        let permit = permit.expect("the budget is never closed");
-        let plain = decompress(header.codec, frame.payload(), self.config.plain_bytes_max)
-            .map_err(|source| ReadError::Decompress { partition, base_offset, source })?;
+        let claimed = match header.encoding {
+            Encoding::Archived => plain_bytes_claimed(header.codec, frame.payload()),
+            Encoding::KafkaV2 => frame.payload().len(),
+        };
+        let claimed = self.permits(claimed.min(self.config.plain_bytes_max));
+        let mut permit = self.acquire(claimed).await;
         let bad_batch = |source| ReadError::BadBatch { partition, base_offset, source };
-        let view = BatchView::open_plain(header, plain).map_err(bad_batch)?;
-        let first_index = first_index(&view, accepted).map_err(bad_batch)?;
+        let records = Records::open(frame, self.config.plain_bytes_max).map_err(bad_batch)?;
+        // Only now it is known of Kafka's.
+        let more = self.permits(records.plain_bytes()).saturating_sub(claimed);
+        permit.merge(self.acquire(more).await);
+        let first = first_record(&records, accepted).map_err(bad_batch)?;
         self.journey.position = position;
         self.journey.start_moves = false;
-        if first_index >= header.record_count {
-            return Ok(());
-        }
+        let Some((first_index, first_offset)) = first else { return Ok(()) };
         let batch = ReadBatch {
             topic: Arc::clone(&self.topic),
             partition,
             high_watermark,
             log_start,
             first_index,
-            view,
+            first_offset,
+            records,
             permit: Some(permit),
         };
-        self.items.send(Item::Batch(batch)).map_err(|_| Ended::Done)
+        self.items.send(Item::Batch(Box::new(batch))).map_err(|_| Ended::Done)
+    }
+
+    /// A batch above the whole budget waits until everything else is taken.
+    fn permits(&self, plain_bytes: usize) -> u32 {
+        plain_bytes.clamp(1, self.config.buffer_bytes_per_partition) as u32
+    }
+
+    async fn acquire(&self, permits: u32) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await;
+        permit.expect("the budget is never closed")
     }
 }
 
-/// The first record that was asked for.
-fn first_index(view: &BatchView, accepted: Accepted) -> Result<u32, storage_frame::BatchError> {
-    let Some(from) = accepted.from_timestamp else { return Ok(accepted.skip_count) };
-    for (index, record) in view.records().enumerate().skip(accepted.skip_count as usize) {
-        if record?.timestamp >= from {
-            return Ok(index as u32);
+/// Index and offset of the first record that was asked for, if the batch has one.
+fn first_record(records: &Records, accepted: Accepted) -> Result<Option<(u32, Offset)>, RecordsError> {
+    if records.is_control() {
+        return Ok(None);
+    }
+    let first_offset = records.header().base_offset.plus(accepted.skip_count);
+    let from = accepted.from_timestamp;
+    for (index, record) in records.iter().enumerate() {
+        let record = record?;
+        if record.offset >= first_offset && from.is_none_or(|from| record.timestamp >= from) {
+            return Ok(Some((index as u32, record.offset)));
         }
     }
-    Ok(view.record_count())
+    Ok(None)
 }

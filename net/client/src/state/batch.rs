@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use storage_frame::{BatchBuilder, BatchView, FRAME_BYTES_MAX, Frame, Producer};
+use storage_recordbatch::archived::codec::{Compression, compress, decompress};
 
-use super::codec::{Compression, compress, decompress};
 use super::ledger::Ledger;
 use super::outcome::{DeliveryError, Stored, Verdict};
 use super::record::{BATCH_OVERHEAD_BYTES, Record};

@@ -6,12 +6,11 @@
 //! - [`outcome`]: what became of a batch, shared by its records' deliveries.
 //! - [`partitioner`]: murmur2 and stickiness.
 //! - [`position`]: where a reader stands; gaps and overlaps refused.
-//! - [`codec`], [`backoff`], [`record`].
+//! - [`backoff`], [`record`].
 
 pub(crate) mod accumulator;
 pub(crate) mod backoff;
 pub(crate) mod batch;
-pub(crate) mod codec;
 pub(crate) mod lane;
 pub(crate) mod ledger;
 pub(crate) mod outcome;

@@ -3,4 +3,5 @@
 mod connecting;
 mod producing;
 mod reading;
+mod reading_kafka;
 mod support;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use millstream_client::{
-    Client, Compression, Offset, ProducerConfig, ReadError, Reader, ReaderConfig, Record, Start, TimestampMs,
+    Client, Compression, Offset, ProducerConfig, ReadError, Reader, ReaderConfig, Record, RecordsError,
+    Start, TimestampMs,
 };
 
 use storage_frame::LeaderEpoch;
@@ -85,7 +86,10 @@ async fn compressed_batches_are_read_and_bounded() {
     bounded.plain_bytes_max = 100;
     let mut reader = client.reader(bounded).await.unwrap();
     let error = reader.next().await.unwrap_err();
-    assert!(matches!(error, ReadError::Decompress { partition: 0, .. }), "{error}");
+    assert!(
+        matches!(error, ReadError::BadBatch { partition: 0, source: RecordsError::Decompress(_), .. }),
+        "{error}"
+    );
     assert!(reader.next().await.unwrap().is_none(), "the partition has ended");
 }
 

@@ -11,8 +11,9 @@ use engine_meta::name::name_fault;
 use millstream_cli::lines::{Lines, split};
 use millstream_cli::record_json::write_record;
 use millstream_client::{TimestampMs, Trust};
-use storage_frame::{BatchBuilder, BatchView};
+use storage_frame::{BatchBuilder, FRAME_BYTES_MAX};
 use storage_log::FileName;
+use storage_recordbatch::Records;
 
 use crate::script::Script;
 
@@ -124,9 +125,10 @@ fn record(data: &[u8]) {
     if batch.push(TimestampMs(5), key, value, headers).is_err() {
         return;
     }
-    let view = BatchView::open(&batch.seal(None)).expect("our own");
+    let records = Records::open(&batch.seal(None), FRAME_BYTES_MAX).expect("our own");
     let mut line = Vec::new();
-    write_record(&mut line, "t", 3, &view.record(0).expect("one record"));
+    let only = records.iter().next().expect("one record").expect("a good one");
+    write_record(&mut line, "t", 3, &only);
     assert!(!line.contains(&b'\n'), "one record, one line");
     let json: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
     assert_eq!(json["offset"], 0);

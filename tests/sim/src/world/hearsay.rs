@@ -58,9 +58,7 @@ impl Hearsay {
     /// A reader that has read nothing that is lost ends only for reasons of its own.
     fn check_end(&self, client: ClientId, reader: u32, error: &ReadError) -> Result<(), String> {
         let is_wrong = match error {
-            ReadError::NotContiguous { .. } | ReadError::BadBatch { .. } | ReadError::Decompress { .. } => {
-                true
-            }
+            ReadError::NotContiguous { .. } | ReadError::BadBatch { .. } => true,
             ReadError::OffsetOutOfRange { partition, asked, high_watermark, .. } => {
                 let mine = self.places.keys().filter(|(of, number, _)| (*of, *number) == (client, reader));
                 let has_read = mine
@@ -72,7 +70,6 @@ impl Hearsay {
             | ReadError::PartitionOutOfRange { .. }
             | ReadError::Diverged { .. }
             | ReadError::Damaged { .. }
-            | ReadError::Encoding { .. }
             | ReadError::Unavailable { .. }
             | ReadError::Metadata(_)
             | ReadError::FindOffset { .. }

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use storage_frame::{BatchView, Frame, LeaderEpoch, Offset, Producer};
 
 use super::*;
-use crate::state::codec::Compression;
 use crate::state::lane::AfterAnswer;
 use crate::state::outcome::Trouble;
+use storage_recordbatch::archived::codec::Compression;
 
 const PARTITIONS: u32 = 2;
 const MEMORY_BYTES: usize = 8 << 10;
