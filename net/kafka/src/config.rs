@@ -22,6 +22,9 @@ pub struct ServerConfig {
     pub replicas_default: u32,
     /// Topic configs of the node, for what topics do not set.
     pub topic_defaults: Vec<(String, String)>,
+    /// Other settings of the node under Kafka's names (`log.dirs`, `listeners`, `group.max.session.timeout.ms`), as
+    /// DescribeConfigs is to tell them; what is not named has Kafka's default.
+    pub node_configs: Vec<(String, String)>,
 }
 
 /// Requests of a connection that are read and not answered; more are not read. Clients keep 5 or so.
