@@ -167,7 +167,7 @@ fn response(
         .with_topics(topics)
 }
 
-fn brokers(context: &Context<'_>, cluster: &ClusterDescription) -> Vec<MetadataResponseBroker> {
+pub(crate) fn brokers(context: &Context<'_>, cluster: &ClusterDescription) -> Vec<MetadataResponseBroker> {
     let (own_host, own_port) = context.own_address();
     let others = cluster.nodes.iter().filter(|node| node.id != context.config.node).map(|node| {
         // They serve Kafka's clients on the same port as this one.

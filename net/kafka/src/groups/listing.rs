@@ -77,7 +77,7 @@ fn dead(group: GroupId) -> DescribedGroup {
 
 pub(super) fn list(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let asked: ListGroupsRequest = context.decode(body)?;
-    if context.catalog.is_loaded() && context.catalog.find_topic(OFFSETS_TOPIC).is_none() {
+    if context.catalog.find_topic(OFFSETS_TOPIC).is_none() {
         // No group was ever used; listing them is no use of one.
         return Ok(context.reply(&ListGroupsResponse::default()));
     }
@@ -86,7 +86,6 @@ pub(super) fn list(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Ma
             return Outcome::Close("answer_of_another_kind", String::new());
         };
         let own = cluster.nodes.iter().find(|node| node.id == context.config.node);
-        // Before metadata is read the node does not know itself: its own core says why there is no answer.
         let cores = own.map_or(1, |node| node.cores);
         let asks = (0..cores).map(|core| Request::ListGroups(ListGroups { core: CoreId(core) })).collect();
         context.gather(asks, move |context, answers| listed(context, &asked, answers))

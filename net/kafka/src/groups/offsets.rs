@@ -49,7 +49,7 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
         let mut commits = Vec::new();
         for partition in topic.partitions {
             let index = partition.partition_index;
-            match commit_of(context, partitions, partition) {
+            match commit_of(partitions, partition) {
                 Ok(commit) => {
                     partition_codes.push((index, None));
                     commits.push(commit);
@@ -84,13 +84,9 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
 }
 
 fn commit_of(
-    context: &Context<'_>,
     partitions: Option<u32>,
     asked: OffsetCommitRequestPartition,
 ) -> Result<CommitOffset, ResponseError> {
-    if !context.catalog.is_loaded() {
-        return Err(ResponseError::CoordinatorLoadInProgress);
-    }
     let partition = asked.partition_index.cast_unsigned();
     if partitions.is_none_or(|count| partition >= count) {
         return Err(ResponseError::UnknownTopicOrPartition);
