@@ -252,7 +252,7 @@ pub enum GroupError {
     #[error("group coordinator is loading: retry")]
     Loading,
     #[error("group id '{group}' is not allowed: {why}")]
-    InvalidGroup { group: String, why: &'static str },
+    InvalidGroup { group: String, why: String },
     #[error("group '{group}' does not exist")]
     NotFound { group: String },
     #[error("group '{group}' has members: stop its consumers first")]

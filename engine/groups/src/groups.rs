@@ -146,7 +146,9 @@ impl Groups {
         if !self.is_loaded {
             return Err(GroupError::Loading);
         }
-        let invalid = |why| Err(GroupError::InvalidGroup { group: id.chars().take(100).collect(), why });
+        let invalid = |why: &str| {
+            Err(GroupError::InvalidGroup { group: id.chars().take(100).collect(), why: why.to_owned() })
+        };
         if id.len() > GROUP_ID_BYTES_MAX {
             return invalid("it is longer than 4096 bytes");
         }

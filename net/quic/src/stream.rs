@@ -19,10 +19,11 @@ mod outbox;
 mod produce;
 mod read;
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine_api::Response;
+use engine_api::{GroupAsk, GroupRequest, Request, Response};
 use net_wire::{ClientMessage, Code, Message, MessageReader, Refusal, WireError, encode};
 use quinn_proto::{Connection, ReadError, VarInt};
 
@@ -162,6 +163,7 @@ impl Stream {
         if !self.receives {
             return None;
         }
+        let remote = quic.remote_address().ip();
         let mut receiver = quic.recv_stream(around.id);
         let Ok(mut chunks) = receiver.read(true) else {
             return Some(Stop::Reset);
@@ -197,7 +199,7 @@ impl Stream {
                     self.deadline = None;
                     around.desk.counters.messages_in += 1;
                     let correlation = message.correlation;
-                    if let Err(error) = self.on_message(around, message) {
+                    if let Err(error) = self.on_message(around, remote, message) {
                         break Stop::Violation { correlation, error };
                     }
                 }
@@ -275,7 +277,12 @@ impl Stream {
         self.refuse(quic, around, 0, &refusal);
     }
 
-    fn on_message(&mut self, around: &mut Around<'_>, message: Message) -> Result<(), WireError> {
+    fn on_message(
+        &mut self,
+        around: &mut Around<'_>,
+        remote: IpAddr,
+        message: Message,
+    ) -> Result<(), WireError> {
         let Message { kind, correlation, .. } = message;
         let unexpected = |why| Err(WireError::Unexpected { kind, why });
         match (&mut self.work, message.into_client()?) {
@@ -291,7 +298,8 @@ impl Stream {
                 self.work = Work::Read(ReadWork::open(around, correlation, &open));
                 Ok(())
             }
-            (Work::Fresh, ClientMessage::Request(request)) => {
+            (Work::Fresh, ClientMessage::Request(mut request)) => {
+                name_host(&mut request, remote);
                 self.work = Work::One { correlation, key: around.ask(0, 0, request) };
                 Ok(())
             }
@@ -437,4 +445,11 @@ impl Stream {
 
 fn number(code: Code) -> VarInt {
     VarInt::from_u32(code.number().into())
+}
+
+/// Where a group's member is, its connection tells best. As Kafka prints it.
+fn name_host(request: &mut Request, remote: IpAddr) {
+    if let Request::Group(GroupRequest { ask: GroupAsk::Join(join), .. }) = request {
+        join.client_host = format!("/{remote}");
+    }
 }

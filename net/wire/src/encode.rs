@@ -59,9 +59,9 @@ pub fn request(correlation: u64, request: &Request) -> Bytes {
         Request::DescribeCluster => empty(Kind::DescribeCluster, correlation),
         Request::InitProducer => empty(Kind::InitProducer, correlation),
         Request::CheckTopic(_) | Request::DescribeLogs(_) => panic!("asked through Kafka's protocol alone"),
-        Request::Group(_) | Request::ListGroups(_) | Request::MeasureLag(_) => {
-            panic!("groups are not part of this version of the protocol")
-        }
+        Request::Group(group) => whole(Kind::Group, correlation, group),
+        Request::ListGroups(list) => whole(Kind::ListGroups, correlation, list),
+        Request::MeasureLag(measure) => whole(Kind::MeasureLag, correlation, measure),
     }
 }
 
@@ -128,9 +128,12 @@ pub fn response(correlation: u64, response: &Response) -> Bytes {
         Response::InitProducer(Ok(id)) => whole(Kind::ProducerInited, correlation, id),
         Response::InitProducer(Err(error)) => whole(Kind::InitProducerFailed, correlation, error),
         Response::CheckTopic(_) | Response::DescribeLogs(_) => panic!("asked through Kafka's protocol alone"),
-        Response::Group(_) | Response::ListGroups(_) | Response::MeasureLag(_) => {
-            panic!("groups are not part of this version of the protocol")
-        }
+        Response::Group(Ok(answer)) => whole(Kind::GroupAnswered, correlation, answer),
+        Response::Group(Err(error)) => whole(Kind::GroupFailed, correlation, error),
+        Response::ListGroups(Ok(groups)) => whole(Kind::GroupsListed, correlation, groups),
+        Response::ListGroups(Err(error)) => whole(Kind::ListGroupsFailed, correlation, error),
+        Response::MeasureLag(Ok(lag)) => whole(Kind::LagMeasured, correlation, lag),
+        Response::MeasureLag(Err(error)) => whole(Kind::MeasureLagFailed, correlation, error),
     }
 }
 

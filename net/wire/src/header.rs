@@ -73,6 +73,9 @@ kinds! {
     DescribeTopics = 0x09,
     DescribeCluster = 0x0A,
     InitProducer = 0x0B,
+    Group = 0x0C,
+    ListGroups = 0x0D,
+    MeasureLag = 0x0E,
 
     Produced = OK | 0x02,
     ReadOpened = OK | 0x03,
@@ -84,6 +87,9 @@ kinds! {
     TopicsDescribed = OK | 0x09,
     ClusterDescribed = OK | 0x0A,
     ProducerInited = OK | 0x0B,
+    GroupAnswered = OK | 0x0C,
+    GroupsListed = OK | 0x0D,
+    LagMeasured = OK | 0x0E,
     Frames = OK | 0x20,
 
     ProduceFailed = FAILED | 0x02,
@@ -95,6 +101,9 @@ kinds! {
     DeleteTopicFailed = FAILED | 0x08,
     DescribeTopicsFailed = FAILED | 0x09,
     InitProducerFailed = FAILED | 0x0B,
+    GroupFailed = FAILED | 0x0C,
+    ListGroupsFailed = FAILED | 0x0D,
+    MeasureLagFailed = FAILED | 0x0E,
     Refused = 0xFF,
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use engine_api::{
     Acks, AlterTopic, ClusterDescription, CreateTopic, DeleteRecords, DeleteTopic, DescribeTopics,
-    FetchError, FindOffset, FoundOffset, PartitionId, ProduceError, Produced, Request, Response,
-    TopicDescription,
+    FetchError, FindOffset, FoundOffset, GroupAnswer, GroupListing, GroupRequest, Lag, ListGroups,
+    MeasureLag, PartitionId, ProduceError, Produced, Request, Response, TopicDescription,
 };
 use rkyv::api::high::{HighDeserializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -134,6 +134,9 @@ impl Message {
                 meta.empty()?;
                 ClientMessage::Request(Request::InitProducer)
             }
+            Kind::Group => ClientMessage::Request(Request::Group(meta.open::<GroupRequest>()?)),
+            Kind::ListGroups => ClientMessage::Request(Request::ListGroups(meta.open::<ListGroups>()?)),
+            Kind::MeasureLag => ClientMessage::Request(Request::MeasureLag(meta.open::<MeasureLag>()?)),
             Kind::Produced
             | Kind::ReadOpened
             | Kind::OffsetFound
@@ -144,6 +147,9 @@ impl Message {
             | Kind::TopicsDescribed
             | Kind::ClusterDescribed
             | Kind::ProducerInited
+            | Kind::GroupAnswered
+            | Kind::GroupsListed
+            | Kind::LagMeasured
             | Kind::Frames
             | Kind::ProduceFailed
             | Kind::ReadFailed
@@ -154,6 +160,9 @@ impl Message {
             | Kind::DeleteTopicFailed
             | Kind::DescribeTopicsFailed
             | Kind::InitProducerFailed
+            | Kind::GroupFailed
+            | Kind::ListGroupsFailed
+            | Kind::MeasureLagFailed
             | Kind::Refused => {
                 return Err(WireError::Unexpected { kind: self.kind, why: "only brokers send it" });
             }
@@ -195,6 +204,12 @@ impl Message {
             Kind::ClusterDescribed => response(Response::DescribeCluster(meta.open::<ClusterDescription>()?)),
             Kind::ProducerInited => response(Response::InitProducer(Ok(meta.open::<u64>()?))),
             Kind::InitProducerFailed => response(Response::InitProducer(Err(meta.open()?))),
+            Kind::GroupAnswered => response(Response::Group(Ok(meta.open::<GroupAnswer>()?))),
+            Kind::GroupFailed => response(Response::Group(Err(meta.open()?))),
+            Kind::GroupsListed => response(Response::ListGroups(Ok(meta.open::<Vec<GroupListing>>()?))),
+            Kind::ListGroupsFailed => response(Response::ListGroups(Err(meta.open()?))),
+            Kind::LagMeasured => response(Response::MeasureLag(Ok(meta.open::<Lag>()?))),
+            Kind::MeasureLagFailed => response(Response::MeasureLag(Err(meta.open()?))),
             Kind::OpenProduce
             | Kind::Produce
             | Kind::OpenRead
@@ -205,7 +220,10 @@ impl Message {
             | Kind::DeleteTopic
             | Kind::DescribeTopics
             | Kind::DescribeCluster
-            | Kind::InitProducer => {
+            | Kind::InitProducer
+            | Kind::Group
+            | Kind::ListGroups
+            | Kind::MeasureLag => {
                 return Err(WireError::Unexpected { kind: self.kind, why: "only clients send it" });
             }
         })

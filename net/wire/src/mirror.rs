@@ -168,6 +168,8 @@ macro_rules! mirror_enum {
     )*};
 }
 
+mod group;
+
 mirror_struct! {
     PartitionId => PartitionIdRaw { topic: TopicId, index: u32 }
     crate::OpenRead => OpenReadRaw { partition: PartitionId, offset: Offset, bytes_max: u32 }

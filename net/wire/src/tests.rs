@@ -7,6 +7,10 @@ use storage_frame::{BatchBuilder, Frame, LeaderEpoch, LogId, Offset, TimestampMs
 
 use crate::*;
 
+mod groups;
+
+use groups::{group_answer, group_error, group_request, lag, listing};
+
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a-zA-Z0-9._-]{1,40}", "\\PC{0,30}"]
 }
@@ -56,6 +60,10 @@ fn request() -> impl Strategy<Value = Request> {
         list(text()).prop_map(|names| Request::DescribeTopics(DescribeTopics { names })),
         Just(Request::DescribeCluster),
         Just(Request::InitProducer),
+        group_request().prop_map(Request::Group),
+        any::<u8>().prop_map(|core| Request::ListGroups(ListGroups { core: CoreId(core) })),
+        (partition(), offset())
+            .prop_map(|(partition, offset)| Request::MeasureLag(MeasureLag { partition, offset })),
     ]
 }
 
@@ -239,6 +247,9 @@ fn response() -> impl Strategy<Value = Response> {
         or_error(list(topic()), topic_error()).prop_map(Response::DescribeTopics),
         cluster().prop_map(Response::DescribeCluster),
         or_error(any::<u64>(), init_producer_error()).prop_map(Response::InitProducer),
+        or_error(group_answer(), group_error()).prop_map(Response::Group),
+        or_error(list(listing()), group_error()).prop_map(Response::ListGroups),
+        or_error(lag(), fetch_error()).prop_map(Response::MeasureLag),
     ]
 }
 
