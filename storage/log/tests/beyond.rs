@@ -309,6 +309,11 @@ impl Story {
                 let file = before.get(&FileName::Segment(later.segment));
                 let at = later.position as usize;
                 let found = file.and_then(|file| file.get(at..at + HEADER_BYTES));
+                // "The loss of a whole first write of a segment with its header": what is far behind it is not looked at.
+                let is_far = later.position >= 4096 + (64 << 10);
+                if is_far && file.is_some_and(|file| !is_begun(file, later.segment)) {
+                    continue;
+                }
                 assert!(
                     found != Some(&later.header[..]),
                     "ends at {end} in silence, the write of {} is at {at} in segment {}",
@@ -356,6 +361,11 @@ impl Story {
             }
         }
     }
+}
+
+/// The segment's header is there.
+fn is_begun(file: &[u8], segment: SegmentId) -> bool {
+    file.starts_with(b"MSSEGMNT") && file.get(24..28) == Some(&segment.0.to_le_bytes()[..])
 }
 
 /// Says at the end of a failed run how to repeat it.
