@@ -19,6 +19,8 @@
 mod budget;
 mod context;
 mod controller;
+mod coordinator;
+mod lags;
 mod limits;
 mod meta_log;
 mod news;
@@ -36,5 +38,7 @@ mod writes;
 
 pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
-pub use seam::{Effect, Event, Input, Level, MetaUpdate, SHARD_KEY_BIT, ShardConfig, ShardStats};
+pub use seam::{
+    Effect, Event, GroupFigures, GroupLag, Input, Level, MetaUpdate, SHARD_KEY_BIT, ShardConfig, ShardStats,
+};
 pub use shard::Shard;

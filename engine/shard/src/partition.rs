@@ -23,6 +23,7 @@ use storage_frame::{LeaderEpoch, LogId, Now, Offset};
 use storage_log::{Log, LogConfig, LogEvent, LogState, ReadId, Recovered};
 
 use crate::context::{Context, Refusal, refuse};
+use crate::coordinator::Coordinator;
 use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
 use crate::producers::Producers;
 use crate::seam::Level;
@@ -60,12 +61,14 @@ pub(crate) struct Partition {
     /// Reads and finds the log has not answered.
     pub(super) reads: Vec<(ReadId, WaiterKey)>,
     pub(super) producers: Option<Box<Producers>>,
+    /// Of a partition of the offsets topic.
+    pub(super) coordinator: Option<Box<Coordinator>>,
     /// In the shard's count of logs to be opened.
     pub(crate) counted: Counted,
     /// Why it cannot be written.
     pub(super) trouble: Option<String>,
     /// The log's ends are known: false while, and if, opening fails.
-    is_known: bool,
+    pub(super) is_known: bool,
     pub(super) read_fault_told: bool,
     /// Has been put in front of the logs to be opened.
     pub(crate) hurried: bool,
@@ -144,6 +147,7 @@ impl Partition {
             waiters: Vec::new(),
             reads: Vec::new(),
             producers: None,
+            coordinator: None,
             counted: Counted::ToOpen,
             trouble: None,
             is_known: false,
@@ -318,9 +322,14 @@ impl Partition {
                 if matches!(self.stage, Stage::Open | Stage::Closing) {
                     self.advance_commit(ctx, now, disk);
                     self.advance_deletes(ctx);
+                    self.advance_stores(ctx, now);
                 }
             }
-            LogEvent::Read(read, result) => self.on_read(ctx, now, read, result),
+            LogEvent::Read(read, result) => {
+                if let Some(result) = self.on_group_read(ctx, now, read, result) {
+                    self.on_read(ctx, now, read, result);
+                }
+            }
             LogEvent::Found(read, result) => self.on_found(ctx, read, result),
             LogEvent::Trimmed => {
                 self.durable_start = self.log().start();
@@ -388,6 +397,7 @@ impl Partition {
             ("cut_bytes", recovered.cut_bytes.to_string()),
         ]);
         ctx.event(level, "log_opened", fields);
+        self.begin_groups(ctx, now);
     }
 
     fn on_failed(&mut self, ctx: &mut Context, why: String) {
@@ -402,7 +412,8 @@ impl Partition {
         ctx.changed.push(self.key);
         self.trouble = Some(why.clone());
         self.refuse_writes(ctx, &Refusal::StorageFailed(why.clone()));
-        self.end_data_waits(ctx, &Refusal::StorageFailed(why));
+        self.end_data_waits(ctx, &Refusal::StorageFailed(why.clone()));
+        self.end_groups(ctx, &Refusal::StorageFailed(why));
     }
 
     /// The topic is gone: everybody who waits is told, the files go.
@@ -447,6 +458,7 @@ impl Partition {
     fn refuse_all(&mut self, ctx: &mut Context, refusal: &Refusal) {
         self.refuse_writes(ctx, refusal);
         self.end_waits(ctx, refusal);
+        self.end_groups(ctx, refusal);
     }
 
     /// What the log is to be told before it is asked what it wants.

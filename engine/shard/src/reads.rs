@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use engine_api::{Fetch, FetchError, Fetched, FindOffset, FoundOffset, Place, ReplySlot, Request, Response};
+use engine_api::{
+    Fetch, FetchError, Fetched, FindOffset, FoundOffset, Lag, Place, ReplySlot, Request, Response,
+};
 use storage_frame::{Frame, FrameHeader, Now, Offset};
 use storage_log::{Find, LogState, Read, ReadError, ReadId};
 
@@ -13,7 +15,7 @@ use crate::context::{Context, Refusal, refuse};
 use crate::limits::{
     FETCH_BYTES_MAX, MEMORY_WAIT_MAX, READ_BYTES_MAX, READ_BYTES_MIN, READS_PER_PARTITION_MAX,
 };
-use crate::partition::Partition;
+use crate::partition::{Partition, Stage};
 use crate::seam::Level;
 use crate::waiting::{Waiter, WaiterKey, Waiting};
 
@@ -86,6 +88,26 @@ impl Partition {
         // A damaged log may have had that offset: its reader must not believe it gone and start over.
         let lost = if asked > high_watermark { self.fault_at_end() } else { None };
         Err(lost.unwrap_or(FetchError::OffsetOutOfRange { asked, log_start, high_watermark }))
+    }
+
+    /// How far behind `offset` is; never asks the disk.
+    pub(crate) fn measure(&self, offset: Offset) -> Result<Lag, FetchError> {
+        let refusal = match self.stage {
+            Stage::Open => match &self.trouble {
+                Some(why) if !self.is_known => Refusal::StorageFailed(why.clone()),
+                _ => {
+                    let (log_start, high_watermark) = (self.log().start(), self.commit_end);
+                    let from = offset.max(log_start);
+                    let timestamp =
+                        if from < high_watermark { self.log().timestamp_near(from) } else { None };
+                    return Ok(Lag { log_start, high_watermark, timestamp });
+                }
+            },
+            Stage::Unopened | Stage::Opening => Refusal::NotReady,
+            Stage::Closing | Stage::Closed => Refusal::ShuttingDown,
+            Stage::Removing => Refusal::UnknownPartition,
+        };
+        Err(refusal.into())
     }
 
     /// Nothing will ever follow: waiting would be for ever.

@@ -59,6 +59,15 @@ impl Roster {
         self.by_id.get(&id).copied()
     }
 
+    pub(crate) fn at(&self, key: PartitionKey) -> Option<&Partition> {
+        self.partitions.get(key)
+    }
+
+    /// As [`touch`](Self::touch), if it is still there.
+    pub(crate) fn touch_known(&mut self, key: PartitionKey) -> Option<&mut Partition> {
+        self.partitions.contains(key).then(|| self.touch(key))
+    }
+
     pub(crate) fn find_log(&self, log: LogId) -> Option<PartitionKey> {
         self.by_log.get(&log).copied()
     }

@@ -1,7 +1,9 @@
 //! Everything that can wake a core, and everything a core can want.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use engine_api::{CoreId, NodeId, ReplySlot, Request, Response};
+use engine_api::{CoreId, GroupState, NodeId, ReplySlot, Request, Response};
 use engine_groups::GroupsConfig;
 use storage_frame::LogId;
 use storage_log::{DiskOp, DiskResult, LatencyHistogram, OpId};
@@ -158,7 +160,37 @@ pub struct ShardStats {
     /// Now: bytes of frames in memory, bytes of logs on disk by topic name.
     pub memory_bytes: u64,
     pub log_bytes: Vec<(String, u64)>,
+    /// Of the coordinators here; a thousand groups at most are told by name.
+    pub groups: GroupFigures,
     /// Now: fetches waiting for data, produces waiting for the disk.
     pub waiting_fetches: u64,
     pub waiting_produces: u64,
+}
+
+/// Consumer groups, as their coordinators know them.
+#[derive(Debug, Clone, Default)]
+pub struct GroupFigures {
+    /// Now: how many there are, told or not.
+    pub groups_count: u64,
+    pub states: Vec<(String, GroupState)>,
+    /// Now, of all groups.
+    pub members: u64,
+    /// Now: owned partitions that have records to read while their member does not move on, by group.
+    pub stuck: Vec<(String, u64)>,
+    /// By group and cause.
+    pub rebalances: Vec<(String, String, u64)>,
+    /// As last measured, by group and topic.
+    pub lags: Vec<GroupLag>,
+    /// Offsets committed.
+    pub commits: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupLag {
+    pub group: String,
+    pub topic: String,
+    /// Of all partitions.
+    pub records: u64,
+    /// The age of the oldest record that is left to read, where it is known.
+    pub age_max: Duration,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine_api::{
     Catalog, CheckTopic, CheckedTopic, ClusterDescription, CoreId, DescribeTopics, NodeDescription, NodeId,
-    PartitionId, ReplySlot, Request, Response, TopicError, TopicId, TroubledPartition,
+    OFFSETS_TOPIC, PartitionId, ReplySlot, Request, Response, TopicError, TopicId, TroubledPartition,
 };
 use engine_meta::{ClusterState, Command, config};
 use storage_frame::Now;
@@ -21,6 +21,7 @@ use crate::reads;
 use crate::roster::Roster;
 use crate::seam::{Effect, Input, Level, MetaUpdate, ShardConfig, ShardStats};
 use crate::waiting::Waiting;
+use groups::Coordinators;
 
 /// See the crate.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Shard {
     troubles: Vec<Vec<TroubledPartition>>,
     /// Not told since the last tick: a disk that fails takes thousands of logs with it, one by one.
     may_tell_troubles: bool,
+    groups: Coordinators,
     ready_told: bool,
     overload_told: bool,
     stopped: bool,
@@ -63,6 +65,7 @@ impl Shard {
             settings: BTreeMap::new(),
             troubles: vec![Vec::new(); cores],
             may_tell_troubles: true,
+            groups: Coordinators::default(),
             ready_told: false,
             overload_told: false,
             stopped: false,
@@ -96,9 +99,10 @@ impl Shard {
             Request::FindOffset(find) => self.owner(find.partition),
             Request::DeleteRecords(delete) => self.owner(delete.partition),
             Request::MeasureLag(measure) => self.owner(measure.partition),
-            Request::ListGroups(list) => list.core,
+            Request::ListGroups(list) if list.core.0 < self.cores() => list.core,
+            Request::ListGroups(_) => self.core(),
             Request::DescribeLogs(describe) => describe.core,
-            Request::Group(_) => self.core(),
+            Request::Group(asked) => self.coordinator_core(&asked.group),
         }
     }
 
@@ -106,7 +110,7 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Request { slot, request } => self.on_request(now, slot, request),
-            Input::Cancel(slot) => self.on_cancel(slot),
+            Input::Cancel(slot) => self.on_cancel(now, slot),
             Input::Disk { log, op, result } => {
                 if let Some(key) = self.roster.find_log(log) {
                     self.roster.on_disk(&mut self.ctx, now, key, op, result);
@@ -179,6 +183,7 @@ impl Shard {
             ..ShardStats::default()
         };
         self.roster.add_stats(&mut stats);
+        self.add_group_stats(&mut stats);
         stats
     }
 
@@ -229,9 +234,9 @@ impl Shard {
                     None => self.ctx.reply(slot, refuse(&request, Refusal::NotReady)),
                 };
             }
-            Request::Group(_) | Request::ListGroups(_) | Request::MeasureLag(_) => {
-                return self.ctx.reply(slot, refuse(&request, Refusal::NotReady));
-            }
+            Request::Group(asked) => return self.on_group(now, slot, asked),
+            Request::ListGroups(list) => return self.on_list_groups(slot, list),
+            Request::MeasureLag(measure) => return self.on_measure(slot, measure),
             Request::Produce(ref produce) => produce.partition,
             Request::Fetch(ref fetch) => fetch.partition,
             Request::FindOffset(ref find) => find.partition,
@@ -255,7 +260,10 @@ impl Shard {
         }
     }
 
-    fn on_cancel(&mut self, slot: ReplySlot) {
+    fn on_cancel(&mut self, now: Now, slot: ReplySlot) {
+        if self.cancel_group_ask(now, slot) {
+            return;
+        }
         if let Some(key) = self.ctx.waiters.find(slot) {
             let partition = self.ctx.waiters.at(key).expect("just found").partition;
             self.roster.touch(partition).cancel(&mut self.ctx, key);
@@ -279,8 +287,10 @@ impl Shard {
     }
 
     /// The answer to what this shard asked for itself.
-    fn on_answer(&mut self, _now: Now, key: u64, _response: &Response) {
-        unreachable!("nothing was asked with key {key}");
+    fn on_answer(&mut self, now: Now, key: u64, response: &Response) {
+        if let Response::MeasureLag(measured) = response {
+            self.on_lag(now, key, measured);
+        }
     }
 
     fn on_free_space(&mut self, free_bytes: u64) {
@@ -303,6 +313,7 @@ impl Shard {
             self.roster.touch(partition).on_deadline(&mut self.ctx, now, key);
         }
         self.roster.on_tick(&mut self.ctx, now);
+        self.tick_groups(now);
         if let Some(controller) = &mut self.controller {
             controller.on_tick(&mut self.ctx, now);
         }
@@ -386,6 +397,7 @@ impl Shard {
 
     fn apply(&mut self, now: Now, command: &Command) {
         if let Command::DeleteTopic { id } = command {
+            self.forget_topic(now, TopicId(*id));
             self.drop_topic(now, TopicId(*id));
         }
         self.state.apply(command).expect("checked by the controller against the same state");
@@ -422,6 +434,9 @@ impl Shard {
                     self.roster.touch(key).configure(&mut self.ctx, now, Arc::clone(&settings), epoch)
                 }
                 None => self.roster.add(id, log, epoch, Arc::clone(&settings)),
+            }
+            if settings.name == OFFSETS_TOPIC {
+                self.adopt_coordinator(now, id);
             }
         }
     }
@@ -520,5 +535,7 @@ impl Shard {
     }
 }
 
+mod groups;
+mod lagging;
 #[cfg(test)]
 mod tests;

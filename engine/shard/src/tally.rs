@@ -1,12 +1,15 @@
 //! What the shard counts, and the names under which it does.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use engine_api::{
     DeleteRecordsError, Durability, FetchError, GroupError, InitProducerError, ProduceError, Request,
     Response, TopicError,
 };
 use storage_log::LatencyHistogram;
+
+use crate::limits::GROUP_FIGURES_MAX;
 
 type Name = &'static str;
 
@@ -27,6 +30,8 @@ pub(crate) struct Tally {
     /// In the order of `KINDS`.
     requests: [u64; KINDS.len()],
     pub(crate) refused: BTreeMap<(Name, Name), u64>,
+    /// By group and cause.
+    pub(crate) rebalances: BTreeMap<(String, String), u64>,
 }
 
 impl Tally {
@@ -37,6 +42,23 @@ impl Tally {
     /// Those that came at all, by name.
     pub(crate) fn requests(&self) -> Vec<(Name, u64)> {
         KINDS.into_iter().zip(self.requests).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// What a coordinator tells of: only whole rebalances are counted.
+    pub(crate) fn count_group_event(&mut self, name: Name, fields: &[(Name, String)]) {
+        let field = |wanted| fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone());
+        if name != "group_rebalanced" {
+            return;
+        }
+        if let (Some(group), Some(cause)) = (field("group"), field("cause")) {
+            let is_full = self.rebalances.len() >= GROUP_FIGURES_MAX;
+            let count = match self.rebalances.entry((group, cause)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if is_full => return,
+                Entry::Vacant(new) => new.insert(0),
+            };
+            *count += 1;
+        }
     }
 
     pub(crate) fn count_response(&mut self, response: &Response) {

@@ -18,6 +18,7 @@ use crate::limits::{
     BATCH_RECORDS_MAX, DELETES_WAITING_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX,
     PRODUCES_WAITING_MAX,
 };
+use crate::offsets;
 use crate::partition::{Partition, WaitingDelete, WaitingProduce};
 use crate::producers::Verdict;
 
@@ -49,6 +50,9 @@ impl Partition {
         now: Now,
         mut frame: Frame,
     ) -> Result<(Offset, Offset, bool), ProduceError> {
+        if self.coordinator.is_some() {
+            return Err(ProduceError::Invalid { why: offsets::RESERVED.to_owned() });
+        }
         self.check_writable(ctx)?;
         check_batch(&frame, &self.topic.config)?;
         let count = frame.header().record_count;
@@ -106,7 +110,7 @@ impl Partition {
         ctx.producers_count = ctx.producers_count - before + producers.count();
     }
 
-    fn check_writable(&self, ctx: &Context) -> Result<(), ProduceError> {
+    pub(super) fn check_writable(&self, ctx: &Context) -> Result<(), ProduceError> {
         let log = self.log();
         match log.state() {
             LogState::Ready => {}

@@ -140,6 +140,12 @@ impl SegmentIndex {
         self.place_before(self.entries.partition_point(|entry| entry.max_before < at))
     }
 
+    /// The largest timestamp up to the first known boundary behind `offset`.
+    pub(crate) fn timestamp_near(&self, offset: Offset) -> TimestampMs {
+        let behind = self.entries.partition_point(|entry| self.offset_of(entry) <= offset);
+        self.entries.get(behind).map_or(self.max_timestamp, |entry| entry.max_before)
+    }
+
     fn place_before(&self, entry_index: usize) -> Place {
         match entry_index.checked_sub(1) {
             Some(index) => {

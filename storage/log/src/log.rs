@@ -11,6 +11,7 @@
 
 mod checkpointing;
 mod closing;
+mod near;
 mod read;
 mod retention;
 mod space;

@@ -67,6 +67,10 @@ impl Reads {
         self.saves.retain(|save| save.segment != segment);
     }
 
+    pub(super) fn index_of(&self, segment: SegmentId) -> Option<&SegmentIndex> {
+        self.indexes.iter().map(|loaded| &loaded.index).find(|index| index.segment == segment)
+    }
+
     fn loaded(&mut self, segment: SegmentId) -> Option<&mut Loaded> {
         let at = self.indexes.iter().position(|loaded| loaded.index.segment == segment)?;
         let used = self.indexes.remove(at);

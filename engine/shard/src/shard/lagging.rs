@@ -1,0 +1,88 @@
+//! Measuring how far behind groups are: here at once, elsewhere by asking.
+
+use engine_api::{FetchError, Lag, MeasureLag, PartitionId, Request};
+use engine_meta::ClusterState;
+use storage_frame::Now;
+
+use super::Shard;
+use crate::lags::Place;
+use crate::limits::LAGS_PER_ROUND_MAX;
+use crate::seam::Effect;
+
+impl Shard {
+    /// Looks at as many committed offsets as a tick may cost.
+    pub(super) fn measure_lags(&mut self, now: Now) {
+        if let Some(skip) = self.groups.lags.next_part(now) {
+            let (places, is_last) = self.committed(skip);
+            self.groups.lags.begin_part(now, places, is_last);
+        }
+        for place in self.groups.lags.take_next() {
+            let found = self.roster.find(place.partition).and_then(|key| self.roster.at(key));
+            match found {
+                Some(partition) => {
+                    let measured = partition.measure(place.offset);
+                    self.note_lag(now, &place, &measured);
+                }
+                None => {
+                    let measure = MeasureLag { partition: place.partition, offset: place.offset };
+                    let key = self.groups.lags.ask(place);
+                    self.ctx.out.push(Effect::Ask { key, request: Request::MeasureLag(measure) });
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_lag(&mut self, now: Now, key: u64, measured: &Result<Lag, FetchError>) {
+        if let Some(place) = self.groups.lags.take_asked(key) {
+            reach::mark!("shard.lag_from_another_core");
+            self.note_lag(now, &place, measured);
+        }
+    }
+
+    /// Offsets of all coordinators here but for the first `skip`, as many as a part holds, and whether these are the
+    /// last.
+    fn committed(&self, skip: usize) -> (Vec<Place>, bool) {
+        let mut places = Vec::new();
+        let mut seen = 0;
+        for key in self.groups.keys() {
+            let Some(coordinator) = self.roster.at(key).and_then(|partition| partition.coordinator()) else {
+                continue;
+            };
+            for (group, topic, partition, committed) in coordinator.groups().committed() {
+                seen += 1;
+                if seen <= skip {
+                    continue;
+                }
+                if seen > skip + LAGS_PER_ROUND_MAX {
+                    return (places, false);
+                }
+                if let Some(partition) = partition_of(&self.state, topic, partition) {
+                    places.push(Place {
+                        coordinator: key,
+                        group: group.to_owned(),
+                        topic: topic.to_owned(),
+                        partition,
+                        offset: committed.offset,
+                    });
+                }
+            }
+        }
+        (places, true)
+    }
+
+    fn note_lag(&mut self, now: Now, place: &Place, measured: &Result<Lag, FetchError>) {
+        // Not open, or gone: unknown until the next time.
+        let Ok(lag) = measured else { return };
+        let (records, age) = self.groups.lags.note(now, place, lag);
+        let (topic, index) = (&place.topic, place.partition.index);
+        if let Some(partition) = self.roster.touch_known(place.coordinator) {
+            let seconds = age.map(|age| age.as_secs());
+            partition.lag_measured(&mut self.ctx, now, &place.group, topic, index, records, seconds);
+        }
+    }
+}
+
+fn partition_of(state: &ClusterState, topic: &str, index: u32) -> Option<PartitionId> {
+    let topic = state.topic_named(topic)?;
+    ((index as usize) < topic.partitions.len()).then_some(PartitionId { topic: topic.id, index })
+}
