@@ -22,6 +22,10 @@ pub struct ClientId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
+/// Numbers a commit of offsets of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(pub u64);
+
 /// Records of SDK clients are numbered apart from direct batches.
 const SDK_FROM: u64 = 1 << 40;
 
@@ -202,6 +206,60 @@ pub enum Fact {
         kind: Option<(FaultKind, Zone)>,
         beyond_promise: bool,
         what: String,
+    },
+
+    /// A member is about to join its group, or has been told to join again.
+    GroupJoining {
+        group: String,
+        client: ClientId,
+    },
+    /// A member was told of a generation; whoever leads it, of all its members.
+    GroupJoined {
+        group: String,
+        client: ClientId,
+        member: String,
+        generation: i32,
+        leader: String,
+        members: Vec<String>,
+    },
+    /// A member was told what it owns in a generation.
+    GroupAssigned {
+        group: String,
+        client: ClientId,
+        member: String,
+        generation: i32,
+        owned: Vec<(String, u32)>,
+    },
+    /// A member leaves or dies: it waits for nothing any more.
+    GroupLeft {
+        group: String,
+        client: ClientId,
+    },
+    CommitSent {
+        commit: CommitId,
+        group: String,
+        /// Empty: of no member, with generation -1.
+        member: String,
+        generation: i32,
+        offsets: Vec<(String, u32, u64)>,
+    },
+    CommitAcked {
+        commit: CommitId,
+    },
+    /// Told that nothing of it is kept.
+    CommitRefused {
+        commit: CommitId,
+        why: String,
+    },
+    /// Nobody will ever be told.
+    CommitDoubtful {
+        commit: CommitId,
+    },
+    /// All that a group has committed: topic, partition, offset, and the commit it came from.
+    OffsetsRead {
+        group: String,
+        asked_at: Duration,
+        offsets: Vec<(String, u32, u64, CommitId)>,
     },
 
     /// Faults are off from here on; the node must serve again.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tests_disk::{Dice, FaultKind, Faults, Rate, Zone};
 
 use crate::direct::{Manners, SHARED, TopicDraw};
+use crate::members::GroupManners;
 use crate::scenario::{Chaos, DiskTrouble, Scenario, Span, Work};
 use crate::sdk::SdkPlan;
 
@@ -64,6 +65,9 @@ pub struct Plan {
     pub faults: Faults,
     /// Clients on the SDK, and the network's weather.
     pub sdk: Option<SdkPlan>,
+    /// Members of consumer groups.
+    pub groups: Option<GroupManners>,
+    pub offsets_partitions: u32,
     /// Everything that could be switched off and is on.
     pub on: BTreeSet<&'static str>,
 }
@@ -103,6 +107,7 @@ impl Plan {
             }
         }
         let has_sdk = is_on("sdk", false);
+        let has_groups = is_on("groups", false);
         let actions = draw("actions", scenario.actions);
         Self {
             seed,
@@ -149,6 +154,24 @@ impl Plan {
                 dies: is_on("sdk_dies", true),
                 moves: is_on("sdk_moves", true),
             }),
+            groups: scenario.groups.as_ref().filter(|_| has_groups).map(|groups| GroupManners {
+                groups: draw("groups", groups.count) as usize,
+                consumers: draw("consumers", groups.consumers) as usize,
+                topics: draw("group topics", groups.topics) as usize,
+                partitions: draw("group partitions", groups.partitions) as u32,
+                native_percent: groups.native_percent,
+                static_percent: groups.static_percent,
+                session: Duration::from_millis(draw("session", groups.session_ms)),
+                rebalance: Duration::from_millis(draw("rebalance", groups.rebalance_ms)),
+                initial_delay: Duration::from_millis(draw("initial delay", groups.initial_delay_ms)),
+                leaves: is_on("members_leave", true),
+                dies: is_on("members_die", true),
+                sleeps: is_on("members_sleep", true),
+            }),
+            offsets_partitions: scenario
+                .groups
+                .as_ref()
+                .map_or(2, |groups| draw("offsets partitions", groups.offsets_partitions) as u32),
             on,
         }
     }

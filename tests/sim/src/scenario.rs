@@ -43,6 +43,25 @@ pub struct Scenario {
     /// Clients on the real SDK, over the simulated network.
     #[serde(default)]
     pub sdk: Option<SdkSpans>,
+    /// Consumer groups, of clients beside the direct ones.
+    #[serde(default)]
+    pub groups: Option<GroupSpans>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpans {
+    pub count: Span,
+    pub consumers: Span,
+    pub topics: Span,
+    pub partitions: Span,
+    pub native_percent: u64,
+    pub static_percent: u64,
+    pub session_ms: Span,
+    pub rebalance_ms: Span,
+    pub initial_delay_ms: Span,
+    /// `offsets.topic.num.partitions`
+    pub offsets_partitions: Span,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -201,6 +220,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("bulk", include_str!("../scenarios/bulk.toml")),
     ("errors", include_str!("../scenarios/errors.toml")),
     ("clients", include_str!("../scenarios/clients.toml")),
+    ("groups", include_str!("../scenarios/groups.toml")),
     ("beyond", include_str!("../scenarios/beyond.toml")),
 ];
 

@@ -5,10 +5,13 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle listens to what its property is about")]
 
 mod batches;
+mod commits;
 mod deletes;
 mod durable;
 mod ends;
 mod errors;
+mod fencing;
+mod generations;
 mod healing;
 #[cfg(test)]
 mod history;
@@ -19,6 +22,7 @@ mod offsets;
 mod prefix;
 mod promise;
 mod refusal;
+mod regrouping;
 mod retention;
 mod tails;
 mod topics;
@@ -73,5 +77,9 @@ pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
         Box::new(retention::Retention::default()),
         Box::new(healing::Healing::new(rules)),
         Box::new(errors::Errors::default()),
+        Box::new(generations::Generations::default()),
+        Box::new(commits::Commits::new(rules)),
+        Box::new(fencing::Fencing::default()),
+        Box::new(regrouping::Regrouping::new(rules)),
     ]
 }

@@ -12,6 +12,7 @@ use tests_disk::Dice;
 
 use super::{Event, Process, World, node_address};
 use crate::fact::Fact;
+use crate::members::groups_config;
 
 /// Until a process that could not start is started again.
 const START_AGAIN: Duration = Duration::from_millis(500);
@@ -55,8 +56,8 @@ impl World {
             opens_max: self.plan.opens,
             metadata_snapshot_bytes: self.plan.metadata_snapshot_bytes,
             topic_defaults: Vec::new(),
-            offsets_partitions: 2,
-            groups: engine_shard::GroupsConfig::default(),
+            offsets_partitions: self.plan.offsets_partitions,
+            groups: groups_config(self.plan.groups.as_ref()),
         };
         let quic = ServerConfig {
             core: CoreId(0),
@@ -167,6 +168,8 @@ impl World {
         self.cancelled.clear();
         self.direct.set_moment(self.moment());
         self.direct.on_node_lost(loses_memory);
+        self.members.set_moment(self.moment());
+        self.members.on_node_lost();
         self.perform_wishes();
         let delay = match self.dice.node.below(4) {
             0 => Duration::ZERO,

@@ -26,6 +26,7 @@ use tests_disk::{Dice, ModelDisk, Settings};
 use tokio::sync::Notify;
 
 use crate::direct::{Direct, Moment};
+use crate::members::Members;
 use crate::net::Net;
 use crate::oracle::{self, Oracle, Rules, Violation};
 use crate::plan::Plan;
@@ -79,6 +80,7 @@ pub struct World {
     /// When the last fault ended.
     healed_at: Duration,
     direct: Direct,
+    members: Members,
     /// The core each request of this life went to, and which of them were cancelled.
     sent_to: BTreeMap<u64, usize>,
     cancelled: BTreeSet<u64>,
@@ -135,6 +137,7 @@ impl World {
             failed_logs: BTreeSet::new(),
             healed_at: Duration::ZERO,
             direct: Direct::new(seed, plan.manners.clone()),
+            members: Members::new(seed, plan.groups.clone()),
             sent_to: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             hearsay: Hearsay::new(Journal::new(&net)),

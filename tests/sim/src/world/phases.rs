@@ -155,6 +155,8 @@ impl World {
         if self.process.is_some() {
             self.direct.set_moment(self.moment());
             self.direct.retry();
+            self.members.set_moment(self.moment());
+            self.members.step();
             self.perform_wishes();
         }
         self.queue.push(self.now + LOOK, Event::Retry);
@@ -167,6 +169,8 @@ impl World {
         self.net.wire().heal();
         self.healed_at = self.now;
         self.tell(Fact::Healing);
+        self.members.set_moment(self.moment());
+        self.members.calm_down();
         self.enter(Phase::Healing { until: self.now + HEALED_WITHIN });
         for core in 0..self.process.as_ref().map_or(0, |process| process.core_count()) {
             self.process.as_mut().expect("just seen").cores[core].stalled_until = Duration::ZERO;
@@ -196,7 +200,7 @@ impl World {
     }
 
     fn drain(&mut self, until: Duration, probed: bool) -> Duration {
-        let is_drained = self.direct.is_drained() && self.is_sdk_over();
+        let is_drained = self.direct.is_drained() && self.members.is_settled() && self.is_sdk_over();
         if is_drained && probed {
             self.direct.cancel_all();
             let life = self.process.as_ref().map_or(0, |process| process.life);
@@ -215,13 +219,20 @@ impl World {
             self.direct.produce_everywhere();
             self.enter(Phase::Draining { until, probed: true });
         } else if self.now > until {
-            self.give_up(format!("{DRAINED_WITHIN:?} without faults: {}", self.direct.undrained()));
+            self.give_up(format!("{DRAINED_WITHIN:?} without faults: {}", self.undrained()));
         } else if let Some(overdue) = self.direct.overdue(self.healed_at).into_iter().next() {
             self.give_up(format!("not answered: {overdue}"));
         } else if self.direct.is_drained() {
             self.direct.resolve();
         }
         LOOK
+    }
+
+    fn undrained(&self) -> String {
+        match self.members.unsettled() {
+            Some(unsettled) if self.direct.is_drained() => unsettled,
+            _ => self.direct.undrained(),
+        }
     }
 
     fn rest(&mut self, until: Duration, life: u32) -> Duration {
@@ -235,12 +246,13 @@ impl World {
 
     fn begin_audit(&mut self) {
         self.direct.begin_audit();
+        self.members.begin_audit();
         self.enter(Phase::Auditing { until: self.now + AUDITED_WITHIN });
     }
 
     fn audit(&mut self, until: Duration) -> Duration {
         self.direct.audit_on();
-        if self.direct.is_audited() {
+        if self.direct.is_audited() && self.members.is_audited() {
             self.end();
         } else if self.now > until {
             self.give_up(format!("not everything could be read within {AUDITED_WITHIN:?}"));

@@ -13,6 +13,7 @@ use storage_log::{BLOCK_BYTES, DiskOp, OpId, SegmentId};
 
 use super::{Event, World, node_address};
 use crate::fact::{Fact, FrameFact};
+use crate::members;
 use crate::net::Arrival;
 use crate::trace::Detail;
 
@@ -311,10 +312,14 @@ impl World {
             self.wake(core);
         }
         self.direct.set_moment(self.moment());
+        self.members.set_moment(self.moment());
         for message in messages {
             match message {
                 Message::Reply { key, response } => {
-                    if !self.direct.waits_for(key) {
+                    let is_members = key > members::KEYS_FROM;
+                    let is_awaited =
+                        if is_members { self.members.waits_for(key) } else { self.direct.waits_for(key) };
+                    if !is_awaited {
                         // Cancelled while the answer was on its way; or answered twice.
                         if !self.cancelled.remove(&key) {
                             self.fail("world", format!("request {key} was answered twice: {response:?}"));
@@ -322,7 +327,12 @@ impl World {
                         continue;
                     }
                     self.trace.note(Detail::Everything, || format!("answer to {key}: {}", short(&response)));
-                    if let Err(why) = self.direct.on_answer(key, response) {
+                    let heard = if is_members {
+                        self.members.on_answer(key, response)
+                    } else {
+                        self.direct.on_answer(key, response)
+                    };
+                    if let Err(why) = heard {
                         self.fail("world", why);
                     }
                 }
@@ -339,8 +349,11 @@ impl World {
 
     /// Sends what the direct clients ask.
     pub(super) fn perform_wishes(&mut self) {
-        let wishes = self.direct.take_wishes();
-        for fact in wishes.facts {
+        let members = self.members.take_wishes();
+        let mut wishes = self.direct.take_wishes();
+        wishes.asks.extend(members.asks);
+        wishes.cancels.extend(members.cancels);
+        for fact in wishes.facts.into_iter().chain(members.facts) {
             self.tell(fact);
         }
         if !self.plan.beyond_promise
