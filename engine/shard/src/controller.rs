@@ -378,6 +378,7 @@ impl Controller {
                     self.give_up(ctx, why);
                 }
                 LogEvent::Closed => self.stage = Stage::Closed,
+                LogEvent::Compacted(_) => unreachable!("nobody compacts the metadata log this way"),
                 LogEvent::Note(what) => ctx.event(Level::Info, "metadata_log_note", vec![("note", what)]),
                 LogEvent::Durable { .. } | LogEvent::Trimmed | LogEvent::Found(..) => {}
             }

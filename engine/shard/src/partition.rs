@@ -342,6 +342,7 @@ impl Partition {
                 self.stage = Stage::Closed;
                 ctx.changed.push(self.key);
             }
+            LogEvent::Compacted(_) => {}
             LogEvent::Note(what) => ctx.event(Level::Info, "log_note", self.fields([("note", what)])),
         }
     }

@@ -407,15 +407,14 @@ impl Frame {
         self.header.leader_epoch = leader_epoch;
     }
 
-    /// Notes when the frame's tombstones were first compacted.
+    /// What compaction says of the frame; of its producer nothing is known from then on.
     ///
     /// # Panics
-    /// When that was at 0, which stands for never.
-    pub fn set_tombstones_at(&mut self, at: TimestampMs) {
-        assert_ne!(at.0, 0);
-        let holes = self.header.has_holes();
+    /// When its tombstones were compacted at 0, which stands for never.
+    pub fn set_compaction(&mut self, compaction: Compaction) {
+        assert_ne!(compaction.tombstones_at, Some(TimestampMs(0)));
         self.header.producer = None;
-        self.header.compaction = Some(Compaction { holes, tombstones_at: Some(at) });
+        self.header.compaction = Some(compaction);
     }
 
     /// Marks the first frame of a disk write ([`FrameHeader::starts_write`]).

@@ -9,6 +9,8 @@
 //! 128  segments, 40 bytes each: id u32, generation u32 (0: not begun), base offset u64, end position u64,
 //!      max timestamp i64, created i64
 //!      app state
+//! version 2, where compaction has begun: clean end u64 at 128, segments of 56 bytes from 136 on, as above and behind
+//! it the numbers each stands for: first u32, last u32 (0: its own), tombstones compacted at i64 (0: none)
 //! point: segment u32, epoch u32, position u64, offset u64, max timestamp i64
 //! ```
 //!
@@ -16,23 +18,18 @@
 //! segment unless that has been retired, and the last segment ends at `durable`. The app state describes the frames below `scan from`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use storage_frame::{FRAME_ALIGN, FRAME_BYTES_MAX, LeaderEpoch, LogId, Offset, TimestampMs};
+use storage_frame::{FRAME_BYTES_MAX, LeaderEpoch, LogId, Offset, TimestampMs};
 
 use crate::config::APP_STATE_BYTES_MAX;
 use crate::disk_op::SegmentId;
-use crate::fields::{Fields, FormatError, PREFIX_BYTES, close_prefix, open_prefix};
-use crate::segment::{FIRST_FRAME, Point, Segment};
+use crate::fields::{Fields, FormatError, PREFIX_BYTES, close_prefix, open_versioned};
+use crate::segment::{OFFSET_MAX, Point, Segment, is_boundary, take_time};
 
 const MAGIC: &[u8; 8] = b"MSCHKPNT";
 const VERSION: u32 = 1;
-const HEAD_BYTES: usize = 128;
-const SEGMENT_BYTES: usize = 40;
+const VERSION_COMPACTED: u32 = 2;
 const FLAG_CLEAN: u32 = 1;
 const NO_STATE: u32 = u32::MAX;
-/// As in frame headers.
-const OFFSET_MAX: Offset = Offset(i64::MAX as u64);
-/// Far above any segment, and far below where adding to it would overflow.
-const POSITION_MAX: u64 = 1 << 40;
 /// Of one write: a frame of the largest size and what shares its write.
 const WRITE_BYTES_LIMIT: u64 = 2 * FRAME_BYTES_MAX as u64;
 /// 400,000 segments and the largest state; a larger file is not read.
@@ -48,8 +45,15 @@ pub(crate) struct Checkpoint {
     /// How far ahead of a bad frame a later write may begin.
     pub(crate) write_bytes_max: u64,
     pub(crate) app_state: Option<Bytes>,
+    /// What stands before it has been compacted against all of that.
+    pub(crate) clean_end: Offset,
     /// Oldest first, at least one; the last may be only planned.
     pub(crate) segments: Vec<Segment>,
+}
+
+/// Of a version: bytes before the segments, and of each.
+fn layout(version: u32) -> (usize, usize) {
+    if version == VERSION { (128, 40) } else { (136, 56) }
 }
 
 impl Checkpoint {
@@ -57,7 +61,9 @@ impl Checkpoint {
         let state_bytes = self.app_state.as_ref().map_or(0, Bytes::len);
         assert!(state_bytes <= APP_STATE_BYTES_MAX);
         assert!(self.scan.offset <= self.durable.offset);
-        let mut out = BytesMut::with_capacity(HEAD_BYTES + self.segments.len() * SEGMENT_BYTES + state_bytes);
+        let version = self.version();
+        let (head_bytes, segment_bytes) = layout(version);
+        let mut out = BytesMut::with_capacity(head_bytes + self.segments.len() * segment_bytes + state_bytes);
         out.put_bytes(0, PREFIX_BYTES);
         out.put_u64_le(log.0);
         out.put_u64_le(self.sequence);
@@ -69,6 +75,9 @@ impl Checkpoint {
         out.put_u64_le(self.write_bytes_max);
         out.put_u32_le(self.app_state.as_ref().map_or(NO_STATE, |state| state.len() as u32));
         out.put_u32_le(0);
+        if version == VERSION_COMPACTED {
+            out.put_u64_le(self.clean_end.0);
+        }
         for segment in &self.segments {
             out.put_u32_le(segment.id.0);
             out.put_u32_le(segment.generation);
@@ -76,12 +85,24 @@ impl Checkpoint {
             out.put_u64_le(segment.end_position);
             out.put_i64_le(segment.max_timestamp.0);
             out.put_i64_le(segment.created.0);
+            if version == VERSION_COMPACTED {
+                let (first, last) = segment.stands_for.unwrap_or((SegmentId(0), SegmentId(0)));
+                out.put_u32_le(first.0);
+                out.put_u32_le(last.0);
+                out.put_i64_le(segment.tombstones_at.map_or(0, |at| at.0));
+            }
         }
         if let Some(state) = &self.app_state {
             out.put_slice(state);
         }
-        close_prefix(&mut out, MAGIC, VERSION);
+        close_prefix(&mut out, MAGIC, version);
         out.freeze()
+    }
+
+    /// A log that is not compacted is one that older builds read.
+    fn version(&self) -> u32 {
+        let is_rewritten = self.segments.iter().any(|segment| segment.stands_for.is_some());
+        if is_rewritten || self.clean_end > Offset::ZERO { VERSION_COMPACTED } else { VERSION }
     }
 
     /// # Errors
@@ -96,7 +117,8 @@ impl Checkpoint {
 
     /// As [`decode`](Self::decode), whatever log it belongs to.
     pub(crate) fn decode_any(file: &Bytes) -> Result<(LogId, Self), FormatError> {
-        let mut fields = open_prefix(file, MAGIC, VERSION)?;
+        let (version, mut fields) = open_versioned(file, MAGIC, VERSION_COMPACTED)?;
+        let (head_bytes, segment_bytes) = layout(version);
         let log = LogId(fields.u64()?);
         let sequence = fields.u64()?;
         let start = Offset(fields.u64()?);
@@ -107,7 +129,8 @@ impl Checkpoint {
         let write_bytes_max = fields.u64()?;
         let state_bytes = fields.u32()?;
         fields.u32()?;
-        let segments_end = HEAD_BYTES + segment_count * SEGMENT_BYTES;
+        let clean_end = if version == VERSION { Offset::ZERO } else { Offset(fields.u64()?) };
+        let segments_end = head_bytes + segment_count * segment_bytes;
         let state_len = if state_bytes == NO_STATE { 0 } else { state_bytes as usize };
         if segment_count == 0 || file.len() != segments_end + state_len {
             return Err(FormatError::Damaged(format!("{} bytes with {segment_count} segments", file.len())));
@@ -115,7 +138,7 @@ impl Checkpoint {
         let mut segments = Vec::with_capacity(segment_count);
         for _ in 0..segment_count {
             let previous_end = segments.last().map_or(0, |before: &Segment| before.end_position);
-            segments.push(Segment { previous_end, ..take_segment(&mut fields)? });
+            segments.push(Segment { previous_end, ..take_segment(&mut fields, version)? });
         }
         // A copy: the state lives on, the list of segments must not live on with it.
         let app_state = (state_bytes != NO_STATE).then(|| {
@@ -123,7 +146,8 @@ impl Checkpoint {
             rest.advance(segments_end);
             Bytes::copy_from_slice(&rest)
         });
-        let checkpoint = Self { sequence, start, clean, scan, durable, write_bytes_max, app_state, segments };
+        let checkpoint =
+            Self { sequence, start, clean, scan, durable, write_bytes_max, app_state, clean_end, segments };
         checkpoint.check()?;
         Ok((log, checkpoint))
     }
@@ -131,13 +155,16 @@ impl Checkpoint {
     fn check(&self) -> Result<(), FormatError> {
         let last = self.segments.last().expect("at least one");
         let rising = self.segments.windows(2).all(|pair| {
-            pair[0].id.0.checked_add(1) == Some(pair[1].id.0)
+            pair[0].last_number().0.checked_add(1) == Some(pair[1].first_number().0)
                 && pair[0].base < pair[1].base
                 && pair[0].is_begun()
         });
         let ends = last.id == self.durable.segment && last.end_position == self.durable.position;
         let planned_is_empty = last.is_begun() || last.is_empty();
+        let numbered = self.segments.iter().all(is_numbered);
         let holds = rising
+            && numbered
+            && !last.id.is_rewritten()
             && ends
             && planned_is_empty
             && last.base <= self.durable.offset
@@ -155,7 +182,7 @@ impl Checkpoint {
     fn scan_is_inside(&self) -> bool {
         let scan = &self.scan;
         let Some(nth) = self.segments.iter().position(|segment| segment.id == scan.segment) else {
-            return scan.segment < self.segments[0].id && scan.offset <= self.segments[0].base;
+            return scan.segment < self.segments[0].first_number() && scan.offset <= self.segments[0].base;
         };
         let (segment, next) = (&self.segments[nth], self.segments.get(nth + 1));
         let end = next.map_or(self.durable.offset, |next| next.base);
@@ -165,8 +192,13 @@ impl Checkpoint {
     }
 }
 
-fn is_boundary(position: u64) -> bool {
-    (FIRST_FRAME..=POSITION_MAX).contains(&position) && position.is_multiple_of(FRAME_ALIGN as u64)
+fn is_numbered(segment: &Segment) -> bool {
+    match segment.stands_for {
+        None => !segment.id.is_rewritten(),
+        Some((first, last)) => {
+            segment.id.is_rewritten() && segment.is_begun() && first <= last && !last.is_rewritten()
+        }
+    }
 }
 
 fn put_point(out: &mut BytesMut, point: &Point) {
@@ -187,8 +219,8 @@ fn take_point(fields: &mut Fields<'_>) -> Result<Point, FormatError> {
     })
 }
 
-fn take_segment(fields: &mut Fields<'_>) -> Result<Segment, FormatError> {
-    Ok(Segment {
+fn take_segment(fields: &mut Fields<'_>, version: u32) -> Result<Segment, FormatError> {
+    let mut segment = Segment {
         id: SegmentId(fields.u32()?),
         generation: fields.u32()?,
         base: Offset(fields.u64()?),
@@ -196,7 +228,15 @@ fn take_segment(fields: &mut Fields<'_>) -> Result<Segment, FormatError> {
         end_position: fields.u64()?,
         max_timestamp: TimestampMs(fields.i64()?),
         created: TimestampMs(fields.i64()?),
-    })
+        stands_for: None,
+        tombstones_at: None,
+    };
+    if version == VERSION_COMPACTED {
+        let (first, last) = (SegmentId(fields.u32()?), SegmentId(fields.u32()?));
+        segment.stands_for = (first.0 > 0).then_some((first, last));
+        segment.tombstones_at = take_time(fields)?;
+    }
+    Ok(segment)
 }
 
 #[cfg(test)]

@@ -14,9 +14,21 @@ pub const BLOCK_BYTES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
-/// Counts a log's segments from 1; names the file `<ten digits>.seg`.
+/// Names the file `<ten digits>.seg`. Segments that were appended to are counted from 1; those that compaction wrote
+/// in place of others from 2^31, in the order in which they were begun and not of their offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u32);
+
+impl SegmentId {
+    /// The first one that compaction writes.
+    pub const REWRITTEN_FIRST: Self = Self(1 << 31);
+
+    /// Compaction wrote it.
+    #[must_use]
+    pub fn is_rewritten(self) -> bool {
+        self >= Self::REWRITTEN_FIRST
+    }
+}
 
 /// A file in a log's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use storage_frame::{Frame, FrameHeader, Offset};
 
+use crate::compaction::Compacted;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogState {
     Opening,
@@ -92,6 +94,8 @@ pub enum LogEvent {
     Closed,
     /// Retention or deletion raised `start`, durably.
     Trimmed,
+    /// A pass of compaction has ended; `Err`: before its time, why, for people.
+    Compacted(Result<Compacted, String>),
     /// For the log line and the metric; `what` is for people.
     Note(String),
 }

@@ -66,6 +66,15 @@ pub(crate) fn open_prefix<'a>(
     magic: &[u8; 8],
     known: u32,
 ) -> Result<Fields<'a>, FormatError> {
+    Ok(open_versioned(file, magic, known)?.1)
+}
+
+/// As [`open_prefix`], of a file of which more than one version is read; with the version.
+pub(crate) fn open_versioned<'a>(
+    file: &'a [u8],
+    magic: &[u8; 8],
+    known: u32,
+) -> Result<(u32, Fields<'a>), FormatError> {
     let mut fields = Fields::new(file);
     if fields.bytes(8)? != magic {
         return Err(FormatError::Damaged("magic number is not there".to_owned()));
@@ -80,7 +89,7 @@ pub(crate) fn open_prefix<'a>(
     match version {
         0 => Err(FormatError::Damaged("version 0".to_owned())),
         _ if version > known => Err(FormatError::Newer { version, known }),
-        _ => Ok(fields),
+        _ => Ok((version, fields)),
     }
 }
 

@@ -29,6 +29,10 @@ pub struct SegmentInfo {
     /// Where the segment before it ends; 0: there was none.
     pub previous_end: u64,
     pub label: String,
+    /// Compaction wrote it in place of these, first and last.
+    pub stands_for: Option<(SegmentId, SegmentId)>,
+    /// Then: where its frames end.
+    pub end_position: Option<u64>,
 }
 
 impl From<SegmentHeader> for SegmentInfo {
@@ -41,7 +45,19 @@ impl From<SegmentHeader> for SegmentInfo {
             created: header.created,
             previous_end: header.previous_end,
             label: header.label,
+            stands_for: header.rewritten.as_ref().map(|of| (of.first, of.last)),
+            end_position: header.rewritten.map(|of| of.end_position),
         }
+    }
+}
+
+impl SegmentInfo {
+    fn first_number(&self) -> SegmentId {
+        self.stands_for.map_or(self.segment, |(first, _)| first)
+    }
+
+    fn last_number(&self) -> SegmentId {
+        self.stands_for.map_or(self.segment, |(_, last)| last)
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`log`]: the public face; [`config`] and [`event`] hold what it is given and what it tells.
 //! - [`disk_op`]: the seam to `storage/disk`; [`latency`]: how long its operations take.
 //! - [`inspect`]: the same formats read by people, from the bytes of a file, without a log.
+//! - [`CompactionTask`]: of each key only the last record stays, if the owner wants it so.
 //! - inside: `segment_header`, `index`, `checkpoint` (file formats), `opening` (recovery), `recent` (frames in
 //!   memory), `room` (space ahead of the writer), `tail` (the block that is rewritten), `gather` (one write).
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod compaction;
 pub mod config;
 pub mod disk_op;
 pub mod event;
@@ -32,6 +34,7 @@ mod segment;
 mod segment_header;
 mod tail;
 
+pub use compaction::{Compacted, CompactionRules, CompactionTask, KeyAt, RecordAccess};
 pub use config::{APP_STATE_BYTES_MAX, LogConfig};
 pub use disk_op::{
     BLOCK_BYTES, DiskError, DiskErrorKind, DiskOp, DiskReply, DiskResult, FileName, OpId, SegmentId,

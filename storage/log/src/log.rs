@@ -11,6 +11,7 @@
 
 mod checkpointing;
 mod closing;
+mod compacting;
 mod near;
 mod read;
 mod retention;
@@ -33,6 +34,7 @@ use crate::recent::Recent;
 use crate::segment::{Point, Segment};
 use checkpointing::{AppState, Checkpoints};
 use closing::Goal;
+use compacting::Compactor;
 use read::Reads;
 use space::Space;
 use write::Writer;
@@ -59,6 +61,7 @@ pub struct Log {
     reads: Reads,
     checkpoints: Checkpoints,
     space: Space,
+    compactor: Compactor,
     /// Nothing on disk points at them any more; they go when nothing uses them.
     retiring: Vec<SegmentId>,
     appended_at: Duration,
@@ -94,6 +97,7 @@ impl Log {
             reads: Reads::default(),
             checkpoints: Checkpoints::new(now.mono),
             space: Space::default(),
+            compactor: Compactor::default(),
             retiring: Vec::new(),
             appended_at: now.mono,
             housekeeping_at: now.mono,
@@ -138,10 +142,10 @@ impl Log {
         self.staged.epoch
     }
 
-    /// Bytes of frames held in memory: staged and cached.
+    /// Bytes held in memory: frames staged and cached, what compaction has to remember.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.recent.bytes()
+        self.recent.bytes() + self.compactor.memory_bytes()
     }
 
     /// Bytes staged and not yet durable.
@@ -159,7 +163,7 @@ impl Log {
     /// Bytes of live segments on disk, zeroed room not counted.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        let sealed = self.segments.iter().take_while(|segment| segment.id < self.durable.segment);
+        let sealed = self.segments.iter().take(self.sealed_count());
         let begun = if self.writer.is_begun() { self.durable.position } else { 0 };
         sealed.map(|segment| segment.end_position).sum::<u64>() + begun
     }
@@ -283,6 +287,11 @@ impl Log {
             Purpose::Read { job, segment } => self.on_read(job, segment, result),
             Purpose::Retire(segment) | Purpose::RemoveIndex(segment) => self.on_retired(segment, result),
             Purpose::RemoveLog => self.on_removed(now, result),
+            Purpose::CompactRead(_)
+            | Purpose::CompactMake(_)
+            | Purpose::CompactZero { .. }
+            | Purpose::CompactWrite(_)
+            | Purpose::CompactDiscard(_) => self.on_compaction_step(now, purpose, result),
         }
         self.settle(now, out);
     }
@@ -299,6 +308,7 @@ impl Log {
         }
         if self.is_serving_or_closing() {
             self.poll_write(now);
+            self.poll_compaction(now);
             self.poll_checkpoint(now);
             self.poll_index_saves();
             self.poll_retiring();
@@ -314,6 +324,12 @@ impl Log {
             reach::mark!("log.space_not_needed_any_more");
             self.space.on_granted();
         }
+    }
+
+    /// How many of `segments` are sealed: all of such a one is durable, and a later one takes what comes.
+    fn sealed_count(&self) -> usize {
+        let writers = self.segments.iter().position(|segment| segment.id == self.durable.segment);
+        writers.expect("the writer's segment is live")
     }
 
     /// Writing goes on: open, and nothing has failed.
@@ -341,6 +357,7 @@ impl Log {
             // Files that were to be retired are removed by the next opening, indexes put together by its readers.
             self.retiring.clear();
             self.reads.give_up_saves();
+            self.compactor.give_up();
         }
     }
 
@@ -372,6 +389,7 @@ impl Log {
         self.staged = opened.end;
         self.life = Life { start: opened.end.offset, epoch: opened.end.epoch };
         self.segments = opened.segments.into();
+        self.compactor = Compactor::opened(opened.clean_end.min(opened.end.offset), opened.next_rewritten);
         let last = self.segments.back().expect("at least one");
         self.writer = Writer::opened(last, opened.file_bytes, opened.tail, opened.index);
         self.appended_at = now.mono;

@@ -41,6 +41,8 @@ pub(crate) struct Opening {
     known_ends: Vec<Option<u64>>,
     /// Why the log ends in damage behind the last of `segments`, wherever the scan gets to.
     damaged_behind: Option<String>,
+    /// Where the last segment found that compaction wrote ends.
+    rewritten_end: Offset,
     remove: Vec<FileName>,
     notes: Vec<String>,
 }
@@ -91,6 +93,9 @@ pub(crate) struct Opened {
     pub(crate) checkpoint_sequence: u64,
     pub(crate) scanned_bytes: u64,
     pub(crate) write_bytes_max: u64,
+    pub(crate) clean_end: Offset,
+    /// No file has this number, nor any later one.
+    pub(crate) next_rewritten: SegmentId,
     pub(crate) notes: Vec<String>,
 }
 
@@ -106,6 +111,7 @@ impl Opening {
             segments: Vec::new(),
             known_ends: Vec::new(),
             damaged_behind: None,
+            rewritten_end: Offset::ZERO,
             remove: Vec::new(),
             notes: Vec::new(),
         };
@@ -194,11 +200,16 @@ impl Opening {
         }
         self.check_listed_files();
         // What lies before the checkpoint's first segment has been retired.
-        let first = self.segments.first().map_or(SegmentId(0), |segment| segment.id);
-        let begun_last =
-            self.segments.iter().rev().find(|segment| segment.is_begun()).map(|segment| segment.id);
-        let is_unread = |id: &SegmentId| *id >= first && Some(*id) > begun_last;
-        let unread = self.files.keys().rev().copied().take_while(is_unread).collect();
+        let begun = self.segments.iter().rev().find(|segment| segment.is_begun());
+        let begun_last = begun.map_or(SegmentId(0), Segment::last_number);
+        let first = self.segments.first().map_or(SegmentId(0), Segment::first_number);
+        // A checkpoint knows every file of compaction that counts.
+        let has_checkpoint = self.checkpoint.is_some();
+        let is_unread = |id: &SegmentId| match id.is_rewritten() {
+            true => !has_checkpoint,
+            false => *id >= first && *id > begun_last,
+        };
+        let unread: Vec<SegmentId> = self.files.keys().rev().copied().filter(is_unread).collect();
         reach::mark!("log.survey_reads_headers", self.checkpoint.is_some() && !Vec::is_empty(&unread));
         self.next_header(Vec::new(), unread)
     }
@@ -231,7 +242,10 @@ impl Opening {
             reach::mark!("log.segment_newer");
             return Next::Failed(format!("segment {}: {newer}", segment.0));
         }
-        let begins = matches!(&block, FirstBlock::Unreadable(_)) || self.is_ours(segment, &block);
+        // What compaction writes gets its header last: frames behind one that is not there tell nothing.
+        let begins = matches!(&block, FirstBlock::Unreadable(_))
+            || self.is_ours(segment, &block)
+            || segment.is_rewritten();
         let has_more = self.files.get(&segment).is_some_and(|bytes| *bytes > FIRST_FRAME);
         found.push((segment, block));
         if begins || !has_more {
@@ -265,9 +279,8 @@ impl Opening {
         if opened.damage.is_some() {
             self.remove.clear();
         } else {
-            let first = opened.segments.first().expect("at least one").id;
-            let last = opened.end.segment;
-            let orphans = self.indexes.iter().filter(|index| !(first..=last).contains(index));
+            let is_orphan = |index: &&SegmentId| opened.segments.iter().all(|segment| segment.id != **index);
+            let orphans = self.indexes.iter().filter(is_orphan);
             self.remove.extend(orphans.map(|index| FileName::Index(*index)));
             // The oldest segment first, as the log itself does.
             self.remove.reverse();
@@ -333,6 +346,8 @@ impl Opening {
             checkpoint_sequence: checkpoint.map_or(0, |checkpoint| checkpoint.sequence),
             scanned_bytes: 0,
             write_bytes_max: self.write_bytes_max(),
+            clean_end: checkpoint.map_or(Offset::ZERO, |checkpoint| checkpoint.clean_end),
+            next_rewritten: self.next_rewritten(),
             notes: Vec::new(),
             segments: self.segments.clone(),
         }
@@ -341,6 +356,11 @@ impl Opening {
     fn write_bytes_max(&self) -> u64 {
         let told = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.write_bytes_max);
         told.max(WRITE_BYTES_MAX as u64)
+    }
+
+    fn next_rewritten(&self) -> SegmentId {
+        let of_files = self.files.keys().chain(&self.indexes).filter(|id| id.is_rewritten()).max();
+        of_files.map_or(SegmentId::REWRITTEN_FIRST, |last| SegmentId(last.0.saturating_add(1)))
     }
 
     fn first_epoch() -> LeaderEpoch {

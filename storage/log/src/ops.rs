@@ -28,6 +28,16 @@ pub(crate) enum Purpose {
     Retire(SegmentId),
     RemoveIndex(SegmentId),
     RemoveLog,
+    /// Of one that is compacted.
+    CompactRead(SegmentId),
+    /// These four of the file that compaction writes.
+    CompactMake(SegmentId),
+    CompactZero {
+        segment: SegmentId,
+        to: u64,
+    },
+    CompactWrite(SegmentId),
+    CompactDiscard(SegmentId),
 }
 
 impl Purpose {
@@ -44,7 +54,12 @@ impl Purpose {
             | Self::SaveIndex(segment)
             | Self::Read { segment, .. }
             | Self::Retire(segment)
-            | Self::RemoveIndex(segment) => Some(segment),
+            | Self::RemoveIndex(segment)
+            | Self::CompactRead(segment)
+            | Self::CompactMake(segment)
+            | Self::CompactZero { segment, .. }
+            | Self::CompactWrite(segment)
+            | Self::CompactDiscard(segment) => Some(segment),
             Self::Open | Self::Checkpoint | Self::RemoveLog => None,
         }
     }

@@ -1,8 +1,9 @@
 //! What the log remembers of a segment, and a place in it.
 
-use storage_frame::{Frame, FrameHeader, LeaderEpoch, Offset, Salt, TimestampMs};
+use storage_frame::{FRAME_ALIGN, Frame, FrameHeader, LeaderEpoch, Offset, Salt, TimestampMs};
 
 use crate::disk_op::{BLOCK_BYTES, SegmentId};
+use crate::fields::{Fields, FormatError};
 
 /// Frames start behind the header block.
 pub(crate) const FIRST_FRAME: u64 = BLOCK_BYTES as u64;
@@ -23,6 +24,10 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: TimestampMs,
     /// Wall clock at its first append.
     pub(crate) created: TimestampMs,
+    /// Compaction wrote it in place of those of these numbers, first and last.
+    pub(crate) stands_for: Option<(SegmentId, SegmentId)>,
+    /// When the first of the tombstones in it was compacted.
+    pub(crate) tombstones_at: Option<TimestampMs>,
 }
 
 impl Segment {
@@ -35,7 +40,18 @@ impl Segment {
             end_position: FIRST_FRAME,
             max_timestamp: NO_TIMESTAMP,
             created: TimestampMs(0),
+            stands_for: None,
+            tombstones_at: None,
         }
+    }
+
+    /// Numbers follow each other without gaps from segment to segment.
+    pub(crate) fn first_number(&self) -> SegmentId {
+        self.stands_for.map_or(self.id, |(first, _)| first)
+    }
+
+    pub(crate) fn last_number(&self) -> SegmentId {
+        self.stands_for.map_or(self.id, |(_, last)| last)
     }
 
     pub(crate) fn is_begun(&self) -> bool {
@@ -52,7 +68,9 @@ impl Segment {
     }
 
     pub(crate) fn next_id(&self) -> SegmentId {
-        SegmentId(self.id.0.checked_add(1).expect("2^32 segments of one log"))
+        let next = SegmentId(self.last_number().0 + 1);
+        assert!(!next.is_rewritten(), "2^31 segments of one log");
+        next
     }
 
     pub(crate) fn first_point(&self, epoch: LeaderEpoch) -> Point {
@@ -95,6 +113,21 @@ impl Point {
     pub(crate) fn in_segment(self, segment: SegmentId) -> Self {
         Self { segment, position: FIRST_FRAME, max_timestamp: NO_TIMESTAMP, ..self }
     }
+}
+
+/// As in frame headers.
+pub(crate) const OFFSET_MAX: Offset = Offset(i64::MAX as u64);
+/// Far above any segment, and far below where adding to it would overflow.
+const POSITION_MAX: u64 = 1 << 40;
+
+/// Frames may end there.
+pub(crate) fn is_boundary(position: u64) -> bool {
+    (FIRST_FRAME..=POSITION_MAX).contains(&position) && position.is_multiple_of(FRAME_ALIGN as u64)
+}
+
+/// A time of which 0 says that there is none.
+pub(crate) fn take_time(fields: &mut Fields<'_>) -> Result<Option<TimestampMs>, FormatError> {
+    Ok(Some(TimestampMs(fields.i64()?)).filter(|at| at.0 != 0))
 }
 
 /// Start of the block that holds `position`.

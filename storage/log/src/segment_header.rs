@@ -11,16 +11,19 @@ use bytes::{BufMut, Bytes, BytesMut};
 use storage_frame::{LogId, Offset, TimestampMs};
 
 use crate::disk_op::{BLOCK_BYTES, SegmentId};
-use crate::fields::{FormatError, PREFIX_BYTES, close_prefix, open_prefix};
+use crate::fields::{Fields, FormatError, PREFIX_BYTES, close_prefix, open_versioned};
+use crate::segment::{OFFSET_MAX, is_boundary, take_time};
 
 const MAGIC: &[u8; 8] = b"MSSEGMNT";
 const VERSION: u32 = 1;
+const VERSION_REWRITTEN: u32 = 2;
+const REWRITTEN_AT: usize = 448;
 /// The unit a device writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
 const LABEL_BYTES_MAX: usize = 384;
 
 // A header over two sectors could be half old, half new.
-const _: () = assert!(58 + LABEL_BYTES_MAX <= SECTOR_BYTES);
+const _: () = assert!(58 + LABEL_BYTES_MAX <= REWRITTEN_AT && REWRITTEN_AT + 40 <= SECTOR_BYTES);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -34,6 +37,19 @@ pub(crate) struct SegmentHeader {
     /// is none, or it is retired for good.
     pub(crate) previous_end: u64,
     pub(crate) label: String,
+    pub(crate) rewritten: Option<Rewritten>,
+}
+
+/// Of a segment that compaction wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rewritten {
+    /// It stands in the place of the segments of these numbers.
+    pub(crate) first: SegmentId,
+    pub(crate) last: SegmentId,
+    pub(crate) end_position: u64,
+    pub(crate) end_offset: Offset,
+    pub(crate) max_timestamp: TimestampMs,
+    pub(crate) tombstones_at: Option<TimestampMs>,
 }
 
 /// What block 0 of a file says.
@@ -59,8 +75,19 @@ impl SegmentHeader {
         let label = cut_label(&self.label);
         out.put_u16_le(label.len() as u16);
         out.put_slice(label.as_bytes());
+        let mut version = VERSION;
+        if let Some(rewritten) = &self.rewritten {
+            version = VERSION_REWRITTEN;
+            out.resize(REWRITTEN_AT, 0);
+            out.put_u32_le(rewritten.first.0);
+            out.put_u32_le(rewritten.last.0);
+            out.put_u64_le(rewritten.end_position);
+            out.put_u64_le(rewritten.end_offset.0);
+            out.put_i64_le(rewritten.max_timestamp.0);
+            out.put_i64_le(rewritten.tombstones_at.map_or(0, |at| at.0));
+        }
         out.resize(SECTOR_BYTES, 0);
-        close_prefix(&mut out, MAGIC, VERSION);
+        close_prefix(&mut out, MAGIC, version);
         out.resize(BLOCK_BYTES, 0);
         out.freeze()
     }
@@ -79,7 +106,12 @@ impl SegmentHeader {
     }
 
     fn decode_sector(sector: &[u8]) -> Result<Self, FormatError> {
-        let mut fields = open_prefix(sector, MAGIC, VERSION)?;
+        let (version, mut fields) = open_versioned(sector, MAGIC, VERSION_REWRITTEN)?;
+        let rewritten = if version == VERSION_REWRITTEN {
+            Some(Rewritten::decode(&sector[REWRITTEN_AT..])?)
+        } else {
+            None
+        };
         let header = Self {
             log: LogId(fields.u64()?),
             segment: SegmentId(fields.u32()?),
@@ -91,14 +123,48 @@ impl SegmentHeader {
                 let bytes = fields.u16()? as usize;
                 String::from_utf8_lossy(fields.bytes(bytes)?).into_owned()
             },
+            rewritten,
         };
+        header.check()?;
+        Ok(header)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let header = self;
         if header.generation == 0 {
             return Err(FormatError::Damaged("generation 0".to_owned()));
         }
         if header.base_offset.0 > i64::MAX as u64 {
             return Err(FormatError::Damaged("base offset above 2^63 - 1".to_owned()));
         }
-        Ok(header)
+        let is_numbered = match &header.rewritten {
+            None => !header.segment.is_rewritten(),
+            Some(of) => {
+                header.segment.is_rewritten()
+                    && of.first <= of.last
+                    && !of.last.is_rewritten()
+                    && is_boundary(of.end_position)
+                    && (header.base_offset..=OFFSET_MAX).contains(&of.end_offset)
+            }
+        };
+        if !is_numbered {
+            return Err(FormatError::Damaged("contradicts itself".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Rewritten {
+    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut fields = Fields::new(bytes);
+        Ok(Self {
+            first: SegmentId(fields.u32()?),
+            last: SegmentId(fields.u32()?),
+            end_position: fields.u64()?,
+            end_offset: Offset(fields.u64()?),
+            max_timestamp: TimestampMs(fields.i64()?),
+            tombstones_at: take_time(&mut fields)?,
+        })
     }
 }
 
@@ -123,6 +189,33 @@ mod tests {
             created: TimestampMs(1_700_000_000_000),
             previous_end: 8192,
             label: "orders/0".to_owned(),
+            rewritten: None,
+        }
+    }
+
+    fn rewritten() -> SegmentHeader {
+        let rewritten = Rewritten {
+            first: SegmentId(3),
+            last: SegmentId(5),
+            end_position: 8192,
+            end_offset: Offset(2000),
+            max_timestamp: TimestampMs(-4),
+            tombstones_at: Some(TimestampMs(77)),
+        };
+        let label = "x".repeat(1000);
+        SegmentHeader { segment: SegmentId((1 << 31) + 4), label, rewritten: Some(rewritten), ..header() }
+    }
+
+    #[test]
+    fn header_of_a_rewritten_segment_is_of_a_version_of_its_own() {
+        let block = rewritten().encode();
+        assert_eq!(block[8], VERSION_REWRITTEN as u8);
+        let FirstBlock::Header(back) = SegmentHeader::decode(&block) else { panic!("unreadable") };
+        assert_eq!((back.rewritten, back.segment), (rewritten().rewritten, rewritten().segment));
+        for bit in 0..SECTOR_BYTES * 8 {
+            let mut bad = block.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(SegmentHeader::decode(&bad), FirstBlock::Unreadable(_)), "bit {bit}");
         }
     }
 

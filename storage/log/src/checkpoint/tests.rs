@@ -1,5 +1,5 @@
 use super::*;
-use crate::segment::NO_TIMESTAMP;
+use crate::segment::{FIRST_FRAME, NO_TIMESTAMP};
 
 fn checkpoint() -> Checkpoint {
     let sealed = Segment {
@@ -10,6 +10,8 @@ fn checkpoint() -> Checkpoint {
         end_position: 65_536,
         max_timestamp: TimestampMs(55),
         created: TimestampMs(50),
+        stands_for: None,
+        tombstones_at: None,
     };
     let durable = Point {
         segment: SegmentId(5),
@@ -32,6 +34,7 @@ fn checkpoint() -> Checkpoint {
         durable,
         write_bytes_max: 1 << 20,
         app_state: Some(Bytes::from_static(b"producers")),
+        clean_end: Offset::ZERO,
         segments: vec![
             sealed,
             Segment { previous_end: 65_536, ..Segment::planned(SegmentId(5), Offset(900)) },
@@ -39,10 +42,39 @@ fn checkpoint() -> Checkpoint {
     }
 }
 
+/// Segment 4 stands where 2 to 4 did, so that 3 is where state of before may begin.
+fn compacted() -> Checkpoint {
+    let mut checkpoint = checkpoint();
+    checkpoint.clean_end = Offset(700);
+    checkpoint.scan = checkpoint.durable;
+    checkpoint.segments[0].id = SegmentId((1 << 31) + 3);
+    checkpoint.segments[0].stands_for = Some((SegmentId(2), SegmentId(4)));
+    checkpoint.segments[0].tombstones_at = Some(TimestampMs(49));
+    checkpoint
+}
+
+#[test]
+fn only_a_compacted_log_has_a_checkpoint_older_builds_refuse() {
+    assert_eq!(checkpoint().encode(LogId(3))[8], 1);
+    assert_eq!(compacted().encode(LogId(3))[8], 2);
+    for of in [(3, 5), (2, 3), (4, 2)] {
+        let mut bad = compacted();
+        bad.segments[0].stands_for = Some((SegmentId(of.0), SegmentId(of.1)));
+        let is_whole = of == (2, 4);
+        assert_eq!(Checkpoint::decode(&bad.encode(LogId(3)), LogId(3)).is_ok(), is_whole, "{of:?}");
+    }
+}
+
 #[test]
 fn checkpoint_comes_back_and_flipped_bytes_are_noticed() {
-    let file = checkpoint().encode(LogId(3));
-    assert_eq!(Checkpoint::decode(&file, LogId(3)).unwrap(), checkpoint());
+    for checkpoint in [checkpoint(), compacted()] {
+        comes_back_and_flipped_bytes_are_noticed(&checkpoint);
+    }
+}
+
+fn comes_back_and_flipped_bytes_are_noticed(checkpoint: &Checkpoint) {
+    let file = checkpoint.encode(LogId(3));
+    assert_eq!(Checkpoint::decode(&file, LogId(3)).unwrap(), *checkpoint);
     assert!(Checkpoint::decode(&file, LogId(4)).is_err());
     for at in 0..file.len() {
         let mut bad = file.to_vec();
@@ -57,9 +89,9 @@ fn checkpoint_comes_back_and_flipped_bytes_are_noticed() {
 #[test]
 fn newer_format_is_told_apart_from_damage() {
     let mut file = checkpoint().encode(LogId(3)).to_vec();
-    close_prefix(&mut file, MAGIC, 2);
+    close_prefix(&mut file, MAGIC, 3);
     let refused = Checkpoint::decode(&Bytes::from(file), LogId(3)).unwrap_err();
-    assert_eq!(refused, FormatError::Newer { version: 2, known: 1 });
+    assert_eq!(refused, FormatError::Newer { version: 3, known: 2 });
 }
 
 #[test]

@@ -139,6 +139,18 @@ impl Checkpoints {
         self.trim_waits = true;
     }
 
+    /// Segments have been replaced: those are retired when the checkpoint that says so is durable.
+    pub(super) fn on_replaced(&mut self, retire: impl IntoIterator<Item = SegmentId>) {
+        self.to_retire.extend(retire);
+        self.is_pressing = true;
+        self.is_clean = false;
+    }
+
+    /// Scanning begins in this segment, whichever checkpoint is the last.
+    pub(super) fn scan_segment(&self) -> Option<SegmentId> {
+        self.state.as_ref().map(|state| state.point.segment)
+    }
+
     pub(super) fn durable_start(&self) -> Offset {
         self.durable_start
     }
@@ -208,8 +220,7 @@ impl Log {
     }
 
     fn write_checkpoint(&mut self, now: Now, is_clean: bool) {
-        let live = self.segments.iter().take_while(|segment| segment.id <= self.durable.segment);
-        let mut segments: Vec<_> = live.cloned().collect();
+        let mut segments: Vec<_> = self.segments.iter().take(self.sealed_count() + 1).cloned().collect();
         let last = segments.last_mut().expect("the writer's segment is live");
         last.end_position = self.durable.position;
         last.max_timestamp = if last.is_empty() { NO_TIMESTAMP } else { last.max_timestamp };
@@ -222,6 +233,7 @@ impl Log {
             durable: self.durable,
             write_bytes_max: checkpoints.write_bytes_max,
             app_state: checkpoints.state.as_ref().map(|state| state.bytes.clone()),
+            clean_end: self.compactor.clean_end(),
             segments,
         };
         let retire = std::mem::take(&mut checkpoints.to_retire);
@@ -251,7 +263,7 @@ impl Log {
             }
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
                 reach::mark!("log.checkpoint_refused");
-                self.checkpoints.to_retire.extend(written.retire);
+                self.checkpoints.to_retire.splice(0..0, written.retire);
                 self.checkpoints.is_pressing = true;
                 self.refuse_space(now, &error.to_string());
             }

@@ -34,6 +34,7 @@ impl Log {
         reach::mark!("log.removed_while_reading", self.reads.has_jobs());
         self.end_all_jobs_trimmed();
         self.space.on_granted(); // Removing takes none.
+        self.compactor.give_up();
         self.ops.withdraw_wanted();
     }
 

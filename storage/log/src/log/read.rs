@@ -392,7 +392,7 @@ impl Log {
 
     /// Writes an index that readers have put together by walking over all of a sealed segment.
     fn save_if_rebuilt(&mut self, segment: SegmentId, end: u64) {
-        if segment >= self.durable.segment || self.state != LogState::Ready {
+        if segment == self.durable.segment || self.state != LogState::Ready {
             return;
         }
         let Some(loaded) = self.reads.loaded(segment) else { return };

@@ -52,7 +52,7 @@ impl Log {
 
     /// All of it is durable and a later segment takes what comes.
     fn is_first_sealed(&self) -> bool {
-        self.segments[0].id < self.durable.segment
+        self.segments[0].id != self.durable.segment
     }
 
     fn is_first_too_much(&self) -> bool {
@@ -73,9 +73,9 @@ impl Log {
     }
 
     /// A file goes when no operation uses it: a recycled one would be read as another's. One goes after the other,
-    /// the oldest first: without the checkpoint a gap between files is a segment that was lost.
+    /// in the order in which they left: without the checkpoint a gap between files is a segment that was lost.
     pub(super) fn poll_retiring(&mut self) {
-        let Some(segment) = self.retiring.iter().min().copied() else { return };
+        let Some(segment) = self.retiring.first().copied() else { return };
         if self.ops.any(|purpose| matches!(purpose, Purpose::Retire(_))) {
             return;
         }

@@ -311,6 +311,7 @@ impl Log {
             created: segment.created,
             previous_end: segment.previous_end,
             label: self.label.clone(),
+            rewritten: None,
         }
         .encode()
     }
@@ -417,7 +418,7 @@ impl Log {
 }
 
 /// The salt of a file's life that begins: one more than that of the life before.
-fn generation_after(
+pub(super) fn generation_after(
     log: LogId,
     segment: SegmentId,
     now: Now,

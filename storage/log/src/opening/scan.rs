@@ -175,7 +175,10 @@ impl Opening {
         scan.index.note(scan.point.position, header);
         scan.point = scan.point.after(header);
         scan.scanned_bytes += header.frame_bytes() as u64;
-        scan.headers.push(*header);
+        // Compaction may have taken a producer's last batches and left earlier ones.
+        let is_compacted = self.segments[scan.nth..].iter().any(|segment| segment.stands_for.is_some());
+        let producer = header.producer.filter(|_| !is_compacted);
+        scan.headers.push(FrameHeader { producer, ..*header });
     }
 
     /// `rest`: what was read from the scan's point on.

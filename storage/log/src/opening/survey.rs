@@ -7,14 +7,22 @@ use crate::disk_op::{FileName, SegmentId};
 use crate::segment::{Point, Segment, block_end};
 use crate::segment_header::{FirstBlock, SegmentHeader};
 
+/// First blocks by the files they stand in.
+pub(super) type Found = Vec<(SegmentId, FirstBlock)>;
+
 impl Opening {
     /// Every begun segment of the checkpoint must have its file, and as much of it as was durable.
     pub(super) fn check_listed_files(&mut self) {
         let Some(checkpoint) = &self.checkpoint else { return };
-        let first = checkpoint.segments[0].id;
-        // Retired by the checkpoint, and the process ended before the files were gone.
-        reach::mark!("log.retired_segment_left_over", self.files.range(..first).next().is_some());
-        self.remove.extend(self.files.range(..first).map(|(id, _)| FileName::Segment(*id)));
+        let last = checkpoint.segments.last().expect("a checkpoint lists a segment").id;
+        // Retired by the checkpoint or replaced, and the process ended before the files were gone; or compaction had
+        // not come to the checkpoint that would name its file.
+        let is_listed = |id: &SegmentId| checkpoint.segments.iter().any(|segment| segment.id == *id);
+        let is_left_over = |id: &SegmentId| (*id < last || id.is_rewritten()) && !is_listed(id);
+        let left_over: Vec<SegmentId> = self.files.keys().copied().filter(is_left_over).collect();
+        reach::mark!("log.retired_segment_left_over", left_over.iter().any(|id| !id.is_rewritten()));
+        reach::mark!("log.rewritten_segment_left_over", left_over.iter().any(|id| id.is_rewritten()));
+        self.remove.extend(left_over.into_iter().map(FileName::Segment));
         for (nth, segment) in checkpoint.segments.iter().enumerate() {
             if !segment.is_begun() {
                 continue;
@@ -48,9 +56,14 @@ impl Opening {
     }
 
     /// `found`: the first blocks of all files behind the last segment known to be begun, oldest first.
-    pub(super) fn on_surveyed(&mut self, found: Vec<(SegmentId, FirstBlock)>) -> Next {
+    pub(super) fn on_surveyed(&mut self, found: Found) -> Next {
         if self.damaged_behind.is_none() {
+            let (found, unreadable) = self.without_replaced(found);
             self.link(found);
+            self.plan_behind_rewritten();
+            if self.damaged_behind.is_none() {
+                self.damaged_behind = unreadable;
+            }
         }
         if self.segments.is_empty() {
             self.push(Segment::planned(SegmentId(1), Offset::ZERO), None);
@@ -64,7 +77,7 @@ impl Opening {
         self.begin_scan()
     }
 
-    fn link(&mut self, found: Vec<(SegmentId, FirstBlock)>) {
+    fn link(&mut self, found: Found) {
         let begun_count =
             found.iter().rposition(|(id, block)| self.is_ours(*id, block)).map_or(0, |last| last + 1);
         for (nth, (id, block)) in found.into_iter().enumerate() {
@@ -95,6 +108,64 @@ impl Opening {
         }
     }
 
+    /// Without a checkpoint a rewritten segment tells by its header that all of it is there, and takes the place of
+    /// those it was written for: where two of them would, that of the later one. With one, none are found here.
+    ///
+    /// What is left, in the order of the log; and why it cannot be known, when one of them is not readable.
+    fn without_replaced(&mut self, found: Found) -> (Found, Option<String>) {
+        let (mut rewritten, mut numbered): (Found, Found) =
+            found.into_iter().partition(|(id, _)| id.is_rewritten());
+        let mut unreadable = None;
+        let mut taken: Vec<(SegmentId, SegmentId)> = Vec::new();
+        rewritten.reverse();
+        rewritten.retain(|(id, block)| {
+            let FirstBlock::Header(header) = block else {
+                if let FirstBlock::Unreadable(why) = block {
+                    reach::mark!("log.rewritten_header_damaged");
+                    unreadable = Some(format!("segment {}: its header does not verify: {why}", id.0));
+                } else {
+                    self.remove.push(FileName::Segment(*id));
+                }
+                return false;
+            };
+            let place = header.rewritten.as_ref().filter(|_| self.is_ours_header(*id, header));
+            let place = place.map(|of| (of.first, of.last));
+            let is_wanted = |(first, last): &(SegmentId, SegmentId)| {
+                taken.iter().all(|(from, to)| last < from || to < first)
+            };
+            match place.filter(is_wanted) {
+                Some(place) => taken.push(place),
+                None => self.remove.push(FileName::Segment(*id)),
+            }
+            place.is_some_and(|place| taken.last() == Some(&place))
+        });
+        numbered.retain(|(id, _)| {
+            let is_replaced = taken.iter().any(|(first, last)| (first..=last).contains(&id));
+            reach::mark!("log.replaced_without_checkpoint", is_replaced);
+            if is_replaced {
+                self.remove.push(FileName::Segment(*id));
+            }
+            !is_replaced
+        });
+        let number = |(id, block): &(SegmentId, FirstBlock)| match block {
+            FirstBlock::Header(SegmentHeader { rewritten: Some(of), .. }) if id.is_rewritten() => of.first,
+            FirstBlock::Header(_) | FirstBlock::Zeros | FirstBlock::Unreadable(_) => *id,
+        };
+        numbered.extend(rewritten);
+        numbered.sort_by_key(number);
+        (numbered, unreadable)
+    }
+
+    /// Nothing is appended to what compaction wrote.
+    fn plan_behind_rewritten(&mut self) {
+        let Some(last) = self.segments.last().filter(|last| last.stands_for.is_some()) else { return };
+        let planned = Segment {
+            previous_end: last.end_position,
+            ..Segment::planned(last.next_id(), self.rewritten_end)
+        };
+        self.push(planned, None);
+    }
+
     pub(super) fn is_ours(&self, id: SegmentId, block: &FirstBlock) -> bool {
         matches!(block, FirstBlock::Header(header) if self.is_ours_header(id, header))
     }
@@ -105,10 +176,13 @@ impl Opening {
 
     /// Appends the segment `header` describes; false when that ends in damage.
     fn link_one(&mut self, id: SegmentId, header: &SegmentHeader) -> bool {
-        let begun = Segment {
+        let rewritten = header.rewritten.as_ref();
+        let mut begun = Segment {
             generation: header.generation,
             created: header.created,
             previous_end: header.previous_end,
+            stands_for: rewritten.map(|of| (of.first, of.last)),
+            tombstones_at: rewritten.and_then(|of| of.tombstones_at),
             ..Segment::planned(id, header.base_offset)
         };
         if self.segments.last().is_some_and(|last| !last.is_begun() && last.id == id) {
@@ -123,24 +197,34 @@ impl Opening {
         }
         if let Some(last) = self.segments.last() {
             let known = *self.known_ends.last().expect("one for each segment");
-            if last.next_id() != id || header.base_offset <= last.base {
+            let follows = last.last_number().0.checked_add(1) == Some(begun.first_number().0);
+            if !follows || header.base_offset <= last.base {
                 reach::mark!("log.segment_missing");
                 self.end_in_damage(id, "the segment before it is gone");
                 return false;
             }
-            if known.is_some_and(|known| known != header.previous_end) {
+            // Of one that compaction wrote the header tells itself: this one's speaks of that in whose place it stands.
+            let is_rewritten = last.stands_for.is_some();
+            if !is_rewritten && known.is_some_and(|known| known != header.previous_end) {
                 reach::mark!("log.segment_ends_elsewhere");
                 self.end_in_damage(id, "the segment before it ends elsewhere");
                 return false;
             }
-            let nth = self.segments.len() - 1;
-            self.known_ends[nth] = Some(header.previous_end);
-            self.segments[nth].end_position = header.previous_end;
+            if !is_rewritten {
+                let nth = self.segments.len() - 1;
+                self.known_ends[nth] = Some(header.previous_end);
+                self.segments[nth].end_position = header.previous_end;
+            }
         } else if self.checkpoint.is_none() && header.previous_end != 0 {
             reach::mark!("log.begins_without_reason");
             self.notes.push(format!("log begins with segment {}, no checkpoint tells why", id.0));
         }
-        self.push(begun, None);
+        if let Some(of) = rewritten {
+            begun.end_position = of.end_position;
+            begun.max_timestamp = of.max_timestamp;
+            self.rewritten_end = of.end_offset;
+        }
+        self.push(begun, rewritten.map(|of| of.end_position));
         true
     }
 
@@ -156,8 +240,9 @@ impl Opening {
         let first = self.segments[0].first_point(Self::first_epoch());
         let Some(checkpoint) = &self.checkpoint else { return (0, first) };
         let scan = checkpoint.scan;
-        if checkpoint.app_state.is_none() || scan.segment < first.segment {
-            reach::mark!("log.state_of_retired_segment", scan.segment < first.segment);
+        let is_retired = scan.segment < self.segments[0].first_number();
+        if checkpoint.app_state.is_none() || is_retired {
+            reach::mark!("log.state_of_retired_segment", is_retired);
             // No state, so its owner wants every header; or the segment the state was of has been retired.
             return (0, first);
         }

@@ -72,11 +72,14 @@ impl ModelDisk {
         }
     }
 
-    /// A later segment has been written.
+    /// A later segment has been written, or compaction wrote it.
     fn is_sealed(&self, log: LogId, segment: SegmentId) -> bool {
         let Some(files) = self.logs.get(&log) else { return false };
-        let Some(next) = segment.0.checked_add(1) else { return false };
-        let later = FileName::Segment(SegmentId(next))..=FileName::Segment(SegmentId(u32::MAX));
+        if segment.is_rewritten() {
+            return true;
+        }
+        let later =
+            FileName::Segment(SegmentId(segment.0 + 1))..FileName::Segment(SegmentId::REWRITTEN_FIRST);
         files.range(later).any(|(_, file)| file.acknowledged_end > 0)
     }
 
