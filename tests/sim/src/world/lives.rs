@@ -8,6 +8,8 @@ use engine_meta::identity::{Fresh, Identity, Wanted};
 use engine_shard::ShardConfig;
 use net_quic::ServerConfig;
 use storage_frame::LogId;
+use storage_log::inspect::{SegmentError, SegmentWalk};
+use storage_log::{BLOCK_BYTES, FileName};
 use tests_disk::Dice;
 
 use super::{Event, Process, World, node_address};
@@ -117,9 +119,30 @@ impl World {
         drop(process);
         self.trace.note(crate::trace::Detail::Story, || format!("life {life} is killed {when}"));
         self.disk.crash();
+        if !self.plan.beyond_promise {
+            self.drop_harmed_spares();
+        }
         self.tell_injected();
         self.tell(Fact::Crashed { life });
         self.lose_node(|_| true);
+    }
+
+    /// A spare whose header has rotted has its new name before its log looks at it and removes it. A kill in between
+    /// leaves what cannot be told from a segment whose own header has rotted, and nothing mends (`FOUND.md`, "Open").
+    fn drop_harmed_spares(&mut self) {
+        let mut harmed = Vec::new();
+        for log in self.disk.logs() {
+            for (name, bytes) in self.disk.files(log) {
+                let first = Bytes::copy_from_slice(&bytes[..bytes.len().min(BLOCK_BYTES)]);
+                let is_segment = matches!(name, FileName::Segment(_));
+                if is_segment && matches!(SegmentWalk::open(first), Err(SegmentError::Header(_))) {
+                    harmed.push((log, name));
+                }
+            }
+        }
+        for (log, name) in harmed {
+            self.disk.take_file(log, name);
+        }
     }
 
     /// Begins to stop in order.
