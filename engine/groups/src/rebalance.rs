@@ -264,9 +264,9 @@ impl Group {
     /// Whoever waits is told; the next who joins tries again.
     pub(crate) fn on_reserve_failed(&mut self, turn: &mut Turn<'_>, error: &GroupError) {
         self.is_reserving = false;
-        let again_by = turn.now.mono + self.rebalance_timeout();
-        if let Phase::Preparing { deadline, .. } = &mut self.phase {
-            *deadline = again_by;
+        if let Phase::Preparing { .. } = self.phase {
+            let deadline = turn.now.mono + self.rebalance_timeout();
+            self.phase = Phase::Preparing { deadline, initial: None };
             self.fail_joins(turn, error);
             self.look_at_deadlines(turn);
         }
