@@ -159,6 +159,13 @@ impl Conn {
             && self.flight_bytes + self.out_bytes < HELD_BYTES_MAX
     }
 
+    /// Whether more is to be read: not ahead of what is taken, but for the rest of a request that may be one.
+    pub(crate) fn may_read(&self, request_bytes_max: usize) -> bool {
+        let is_half = self.missing_bytes().is_some_and(|missing| missing > 0)
+            && self.read.len() < SIZE_BYTES + request_bytes_max;
+        self.may_take() && (self.read.len() < READ_BYTES_MAX || is_half)
+    }
+
     pub(crate) fn reserve(&mut self, desk: &mut Desk) -> &mut BytesMut {
         let room = self.missing_bytes().map_or(self.read_bytes, |missing| {
             let whole = self.read.len() + missing;
@@ -203,12 +210,17 @@ impl Conn {
         self.inbox.push(Answered { sequence: slot.sequence, tag: slot.tag, response });
     }
 
-    /// Answers first, then new requests, then what can be sent.
+    /// Answers first, then new requests as long as there is room for them.
     pub(crate) fn drive(&mut self, now: Instant, catalog: &dyn Catalog, desk: &mut Desk) {
         for answered in std::mem::take(&mut self.inbox) {
             self.on_answered(now, catalog, desk, answered);
         }
-        while !desk.paused && self.may_take() {
+        loop {
+            // First: what is answered makes room.
+            self.flush();
+            if desk.paused || !self.may_take() {
+                break;
+            }
             match self.take_frame(desk) {
                 Ok(None) => break,
                 Ok(Some(frame)) => self.begin(now, catalog, desk, frame),
@@ -216,7 +228,6 @@ impl Conn {
             }
         }
         self.note_half(now, desk);
-        self.flush();
         if self.is_draining && self.flights.is_empty() {
             self.is_closing = true;
         }
@@ -471,7 +482,6 @@ impl Conn {
             return self.end(now, desk, None, &End::new("request_timeout", why));
         }
         if self.flights.is_empty() || self.out_bytes > 0 {
-            reach::mark!("kafka.connection_idle");
             desk.counters.client_error("idle");
             return self.drop_all(desk);
         }

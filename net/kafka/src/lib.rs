@@ -9,8 +9,11 @@
 //! - `apis`: what every client asks; `groups`: consumer groups; `admin`: topics and configs.
 #![forbid(unsafe_code)]
 
+// Whatever is not the answer to what was asked is refused as one: `Outcome::unexpected`.
+#[allow(clippy::wildcard_enum_match_arm)]
 mod admin;
 mod api;
+#[allow(clippy::wildcard_enum_match_arm)]
 mod apis;
 mod codec;
 pub mod config;
@@ -18,12 +21,15 @@ mod conn;
 mod context;
 mod desk;
 mod errors;
+#[allow(clippy::wildcard_enum_match_arm)]
 mod groups;
 mod lookup;
 mod pursuit;
 pub mod server;
 mod shapes;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use config::ServerConfig;

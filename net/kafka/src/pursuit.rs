@@ -12,12 +12,14 @@ pub(crate) trait Pursuit: Send {
     fn answered(&mut self, response: Response) -> Next<Self::Found>;
 }
 
+#[expect(clippy::large_enum_variant, reason = "most are asks")]
 pub(crate) enum Next<F> {
     Ask(Request),
     Found(F),
 }
 
 /// A chain with its first ask, or what is known at once.
+#[expect(clippy::large_enum_variant, reason = "most are asks")]
 pub(crate) enum Begun<P: Pursuit> {
     Ask(P, Request),
     Found(P::Found),

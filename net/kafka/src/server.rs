@@ -87,7 +87,6 @@ impl Server {
     /// A client has connected to `local`. `None`: there are too many, close it.
     pub fn open(&mut self, now: Instant, remote: SocketAddr, local: SocketAddr) -> Option<ConnId> {
         if self.is_closing || self.connections >= self.desk.config.connections_max {
-            reach::mark!("kafka.connection_refused");
             self.desk.counters.connections_refused += 1;
             return None;
         }
@@ -127,7 +126,6 @@ impl Server {
         let Some(place) = self.find(conn) else { return };
         let entry = &mut self.places[place];
         let Some(mut conn) = entry.conn.take() else { return };
-        reach::mark!("kafka.connection_ended_with_requests_open", conn.flights_open() > 0);
         conn.drop_all(&mut self.desk);
         if let Some(at) = conn.armed {
             self.timers.remove(&(at, place));
@@ -148,11 +146,16 @@ impl Server {
         self.desk.asks.pop_front()
     }
 
+    /// Sending has made room for requests that had been read: [`poll_ask`](Self::poll_ask) has them.
+    #[must_use]
+    pub fn has_asks(&self) -> bool {
+        !self.desk.asks.is_empty()
+    }
+
     /// An answer to a cancelled key is dropped.
     pub fn handle_response(&mut self, now: Instant, key: u64, response: Response) {
         let _ = now;
         let Some(slot) = self.desk.slots.remove(key) else {
-            reach::mark!("kafka.answer_to_cancelled");
             return;
         };
         let conn = self.places[slot.place].conn.as_mut().expect("connections that go cancel their asks");
@@ -198,7 +201,7 @@ impl Server {
     #[must_use]
     pub fn wants_read(&self, conn: ConnId) -> bool {
         let conn = self.find(conn).and_then(|place| self.places[place].conn.as_ref());
-        !self.desk.paused && conn.is_some_and(|conn| conn.may_take())
+        !self.desk.paused && conn.is_some_and(|conn| conn.may_read(self.desk.config.request_bytes_max))
     }
 
     /// The connection is over once [`outgoing`](Self::outgoing) is empty: close it, then say [`ended`](Self::ended).
@@ -212,7 +215,6 @@ impl Server {
     pub fn set_paused(&mut self, now: Instant, paused: bool) {
         let _ = now;
         let was_paused = std::mem::replace(&mut self.desk.paused, paused);
-        reach::mark!("kafka.paused_with_requests_open", paused && self.desk.slots.open_count() > 0);
         if was_paused && !paused {
             for place in 0..self.places.len() {
                 if self.places[place].conn.is_some() {
@@ -226,7 +228,6 @@ impl Server {
     /// Refuses new connections; the others end once what they asked is answered and sent.
     pub fn close(&mut self, now: Instant) {
         let _ = now;
-        reach::mark!("kafka.closed_with_requests_open", self.desk.slots.open_count() > 0);
         self.is_closing = true;
         for place in 0..self.places.len() {
             if let Some(conn) = &mut self.places[place].conn {
@@ -299,11 +300,13 @@ impl Server {
         while let Some(place) = self.dirty.pop_front() {
             let Some(conn) = &mut self.places[place].conn else { continue };
             conn.is_dirty = false;
-            let could_take = conn.may_take();
+            let bytes_max = self.desk.config.request_bytes_max;
+            let could_read = conn.may_read(bytes_max);
             let sent_before = conn.out_bytes();
             conn.drive(now, catalog, &mut self.desk);
-            let has_news =
-                conn.out_bytes() > sent_before || conn.is_closing() || conn.may_take() && !could_take;
+            let has_news = conn.out_bytes() > sent_before
+                || conn.is_closing()
+                || conn.may_read(bytes_max) && !could_read;
             if has_news {
                 self.mark_ready(place);
             }

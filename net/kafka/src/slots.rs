@@ -56,10 +56,6 @@ impl Slots {
         self.free.push(u32::try_from(index).expect("was given as 32 bits"));
         Some(slot)
     }
-
-    pub(crate) fn open_count(&self) -> usize {
-        self.entries.len() - self.free.len()
-    }
 }
 
 #[cfg(test)]
@@ -77,9 +73,7 @@ mod tests {
         let second = slots.insert(slot(2));
         assert_ne!(first, second);
         assert_eq!(slots.remove(first), None);
-        assert_eq!(slots.open_count(), 1);
         assert_eq!(slots.remove(second), Some(slot(2)));
         assert_eq!(slots.remove(u64::MAX), None);
-        assert_eq!(slots.open_count(), 0);
     }
 }

@@ -19,6 +19,17 @@ pub(crate) struct Field {
     kind: Kind,
 }
 
+impl Field {
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn is_in(&self, version: i16) -> bool {
+        (self.from..=self.to).contains(&version)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     /// So many bytes.
@@ -89,7 +100,7 @@ struct Walker<'a> {
 impl Walker<'_> {
     fn structure(&mut self, shape: Shape) -> Result<(), WalkError> {
         for field in shape {
-            if (field.from..=field.to).contains(&self.version) {
+            if field.is_in(self.version) {
                 self.field(field.kind)?;
             }
         }

@@ -111,7 +111,6 @@ impl Plan {
                 }
                 Response::DescribeTopics(Err(TopicError::Unknown { name })) => {
                     // Deleted since it was looked up.
-                    reach::mark!("kafka.metadata_topic_gone");
                     self.known.retain(|known| *known != name);
                     self.refused = topics;
                     self.refused.push(refusal(

@@ -117,7 +117,7 @@ fn batch(context: &mut Context<'_>, target: &Target, frame: &Frame) -> Result<Ba
         Encoding::KafkaV2 => {
             let served = served(frame).map_err(|_| corrupt)?;
             if context.head.version < ZSTD_SINCE
-                && BatchHeader::parse(&served.head)
+                && BatchHeader::parse(frame.payload())
                     .is_ok_and(|header| header.compression == Compression::Zstd)
             {
                 return Err(ResponseError::UnsupportedCompressionType);
