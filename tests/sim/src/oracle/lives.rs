@@ -3,12 +3,12 @@
 //! A *boundary* is named by the life after it. An answer that was asked for in one life and heard in another is of
 //! any life between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine_shard::Level;
 use storage_frame::LogId;
-use tests_disk::FaultKind;
+use tests_disk::{FaultKind, Zone};
 
 use crate::fact::{At, Fact};
 
@@ -22,6 +22,9 @@ pub(super) struct Span {
 #[derive(Debug, Default)]
 pub(super) struct Lives {
     lives: Vec<Life>,
+    /// Logs whose frames were harmed, with the life in which that was first: however orderly a life ends from there on,
+    /// the next may find what looks like a torn write.
+    harmed: BTreeMap<LogId, u32>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,14 @@ impl Lives {
                     life.damaged.insert(log);
                 }
             }
+            Fact::Injected {
+                log: Some(log),
+                kind: Some((kind, zone @ (Zone::Written | Zone::Sealed))),
+                ..
+            } if kind.promise(*zone) == tests_disk::Promise::Noticed => {
+                let now = self.now();
+                self.harmed.entry(*log).or_insert(now);
+            }
             Fact::Injected { kind: Some((FaultKind::NoSpace, _)), .. } => {
                 if let Some(life) = self.lives.last_mut() {
                     life.was_full = true;
@@ -85,7 +96,10 @@ impl Lives {
         let Some(before) = boundary.checked_sub(1).and_then(|before| self.lives.get(before as usize)) else {
             return false;
         };
-        !before.is_stopped || before.was_full || log.is_none_or(|log| before.failed.contains(&log))
+        let is_harmed = |log| self.harmed.get(&log).is_some_and(|life| *life < boundary);
+        !before.is_stopped
+            || before.was_full
+            || log.is_none_or(|log| before.failed.contains(&log) || is_harmed(log))
     }
 
     pub(super) fn was_damaged(&self, span: Span, log: LogId) -> bool {

@@ -394,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn the_last_write_may_go_with_a_stop_where_its_frames_were_harmed() {
+        for is_harmed in [true, false] {
+            let mut history = history(BEYOND);
+            history.topic(plain()).sent(1, &[0]).written(1, 0, 1).acked(1, 0);
+            if is_harmed {
+                history.injected(FaultKind::BitFlip, Zone::Written);
+            }
+            history.stop().sent(2, &[1]).acked(2, 0);
+            if is_harmed {
+                history.passes();
+            } else {
+                history.fails_with("two meanings");
+            }
+        }
+    }
+
+    #[test]
     fn memory_is_lost_by_a_crash_as_a_suffix() {
         let mut history = history(PROMISED);
         history.topic(caching()).sent(1, &[0]).acked_as(1, 0, Durability::Memory);
