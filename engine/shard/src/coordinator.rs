@@ -12,6 +12,7 @@
 //! Lives on: the partition's core. Does not know: what a group is, encodings of requests.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use engine_api::{GroupError, GroupListing, GroupRequest, ProduceError, ReplySlot, Response};
 use engine_groups::{Groups, GroupsConfig, StoredRecord, Topics};
@@ -19,6 +20,7 @@ use storage_frame::{BatchBuilder, BatchError, BatchView, Frame, Now, Offset, Tim
 use storage_log::{Read, ReadError, ReadId};
 
 use crate::context::{Context, Refusal};
+use crate::lags::Place;
 use crate::limits::{LOAD_READ_BYTES, STORES_WAITING_MAX};
 use crate::partition::{Partition, Stage};
 use crate::seam::Level;
@@ -171,14 +173,13 @@ impl Partition {
         &mut self,
         ctx: &mut Context,
         now: Now,
-        group: &str,
-        topic: &str,
-        partition: u32,
+        place: &Place,
         records: u64,
-        seconds: Option<u64>,
+        age: Option<Duration>,
     ) {
         if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.is_running()) {
-            coordinator.groups.lag_measured(now, group, topic, partition, records, seconds);
+            let (index, seconds) = (place.partition.index, age.map(|age| age.as_secs()));
+            coordinator.groups.lag_measured(now, &place.group, &place.topic, index, records, seconds);
             self.follow_groups(ctx, now);
         }
     }

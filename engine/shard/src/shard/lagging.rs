@@ -74,10 +74,8 @@ impl Shard {
         // Not open, or gone: unknown until the next time.
         let Ok(lag) = measured else { return };
         let (records, age) = self.groups.lags.note(now, place, lag);
-        let (topic, index) = (&place.topic, place.partition.index);
         if let Some(partition) = self.roster.touch_known(place.coordinator) {
-            let seconds = age.map(|age| age.as_secs());
-            partition.lag_measured(&mut self.ctx, now, &place.group, topic, index, records, seconds);
+            partition.lag_measured(&mut self.ctx, now, place, records, age);
         }
     }
 }

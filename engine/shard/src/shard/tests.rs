@@ -4,6 +4,7 @@
 mod chaos;
 mod crashes;
 mod disk;
+mod groups;
 mod limits;
 mod metadata;
 mod node;

@@ -259,11 +259,11 @@ fn damaged_log_is_not_written_and_its_readers_are_told_where_it_ends() {
 }
 
 pub(super) fn describe_cluster_on(node: &mut Node, core: usize) -> engine_api::ClusterDescription {
-    let slot = engine_api::ReplySlot { core: engine_api::CoreId(0), key: u64::MAX };
+    let slot = engine_api::ReplySlot { core: engine_api::CoreId(0), key: 1 << 40 };
     let input = crate::Input::Request { slot, request: Request::DescribeCluster };
     let now = node.now;
     node.shards[core].handle(now, input);
-    match node.reply(u64::MAX) {
+    match node.reply(1 << 40) {
         Some(Response::DescribeCluster(description)) => description,
         other => panic!("{other:?}"),
     }
