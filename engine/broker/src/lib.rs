@@ -11,6 +11,7 @@ mod control;
 pub mod cores;
 pub mod data_dir;
 mod exposition;
+mod group_metrics;
 mod http;
 pub mod identity;
 pub mod logger;

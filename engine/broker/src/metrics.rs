@@ -2,7 +2,7 @@
 //!
 //! Names are in base units and are part of what operators rely on: a name is added or dropped, never given
 //! another meaning. Per-core numbers carry `core`; nothing carries a partition or a client, so the page grows
-//! with cores and topics only.
+//! with cores, topics and consumer groups (`group_metrics`) only.
 //!
 //! Does not know: where the numbers come from, HTTP.
 
@@ -13,6 +13,7 @@ use engine_core::{CoreStats, NodeStats};
 use storage_log::{LATENCY_BOUNDS, LatencyHistogram};
 
 use crate::exposition::Page;
+use crate::group_metrics::groups;
 use crate::process::Usage;
 
 /// What is told beside the cores' own numbers.
@@ -36,6 +37,8 @@ pub(crate) fn render(facts: &NodeFacts, stats: &NodeStats) -> String {
     let cores: Vec<Core<'_>> =
         stats.cores.iter().map(|stats| Core { label: stats.core.0.to_string(), stats }).collect();
     records(&mut page, &cores);
+    let figures: Vec<_> = cores.iter().map(|core| &core.stats.shard.groups).collect();
+    groups(&mut page, &figures);
     requests(&mut page, &cores);
     disk(&mut page, &cores);
     core_loops(&mut page, &cores);
