@@ -59,7 +59,7 @@ pub(super) fn replace(context: &mut Context<'_>, body: Bytes) -> Result<Outcome,
                 AlterConfigsResourceResponse::default().with_resource_type(kind).with_resource_name(name);
             match fault {
                 Some(fault) => response.with_error_code(fault.code()).with_error_message(fault.text()),
-                None => response,
+                None => response.with_error_message(None),
             }
         });
         context.reply(&AlterConfigsResponse::default().with_responses(responses.collect()))
@@ -78,7 +78,7 @@ pub(super) fn change(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
             let response = IncrementalResponse::default().with_resource_type(kind).with_resource_name(name);
             match fault {
                 Some(fault) => response.with_error_code(fault.code()).with_error_message(fault.text()),
-                None => response,
+                None => response.with_error_message(None),
             }
         });
         context.reply(&IncrementalAlterConfigsResponse::default().with_responses(responses.collect()))

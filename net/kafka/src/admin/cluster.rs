@@ -69,11 +69,13 @@ pub(super) fn quorum(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
                 let index = partition.partition_index;
                 if !is_known || index != 0 {
                     return PartitionData::default()
+                        .with_error_message(None)
                         .with_partition_index(index)
                         .with_error_code(ResponseError::UnknownTopicOrPartition.code());
                 }
                 let voter = ReplicaState::default().with_replica_id(own_id(context)).with_log_end_offset(end);
                 PartitionData::default()
+                    .with_error_message(None)
                     .with_partition_index(0)
                     .with_leader_id(own_id(context))
                     .with_leader_epoch(epoch)
@@ -82,7 +84,8 @@ pub(super) fn quorum(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
             });
             TopicData::default().with_partitions(partitions.collect()).with_topic_name(topic.topic_name)
         });
-        let response = DescribeQuorumResponse::default().with_topics(topics.collect());
+        let response =
+            DescribeQuorumResponse::default().with_error_message(None).with_topics(topics.collect());
         // Who the voters are is told since version 2.
         if context.head.version < 2 {
             return context.reply(&response);

@@ -65,7 +65,7 @@ pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name);
             results.push(match configs {
-                Ok(configs) => result.with_configs(configs),
+                Ok(configs) => result.with_configs(configs).with_error_message(None),
                 Err(fault) => result.with_error_code(fault.code()).with_error_message(fault.text()),
             });
         }

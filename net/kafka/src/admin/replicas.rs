@@ -47,7 +47,7 @@ pub(super) fn reassign(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
             let response =
                 ReassignablePartitionResponse::default().with_partition_index(partition.partition_index);
             match check_move(context, &topic.name, partition) {
-                Ok(()) => response,
+                Ok(()) => response.with_error_message(None),
                 Err(fault) => response.with_error_code(fault.code()).with_error_message(fault.text()),
             }
         });
@@ -55,7 +55,9 @@ pub(super) fn reassign(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
         ReassignableTopicResponse::default().with_partitions(partitions).with_name(topic.name)
     });
     let responses = topics.collect();
-    Ok(context.reply(&AlterPartitionReassignmentsResponse::default().with_responses(responses)))
+    Ok(context.reply(
+        &AlterPartitionReassignmentsResponse::default().with_error_message(None).with_responses(responses),
+    ))
 }
 
 fn check_move(context: &Context<'_>, topic: &str, partition: &ReassignablePartition) -> Result<(), Fault> {
@@ -75,7 +77,7 @@ fn check_move(context: &Context<'_>, topic: &str, partition: &ReassignablePartit
 /// None is under way, ever.
 pub(super) fn reassignments(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let _: ListPartitionReassignmentsRequest = context.decode(body)?;
-    Ok(context.reply(&ListPartitionReassignmentsResponse::default()))
+    Ok(context.reply(&ListPartitionReassignmentsResponse::default().with_error_message(None)))
 }
 
 fn unknown() -> Fault {

@@ -161,6 +161,7 @@ fn created(
     let configs = if context.head.version >= 5 { configs.collect() } else { Vec::new() };
     CreatableTopicResult::default()
         .with_name(name)
+        .with_error_message(None)
         .with_num_partitions(i32::try_from(partitions).unwrap_or(i32::MAX))
         .with_replication_factor(i16::try_from(replicas).unwrap_or(i16::MAX))
         .with_configs(Some(configs))

@@ -64,9 +64,8 @@ fn answer(context: &Context<'_>, keys: Vec<StrBytes>, refusal: Option<(ResponseE
     };
     let message = refusal.map(|(_, why)| why);
     if context.head.version >= 4 {
-        let coordinators = keys.into_iter().map(|key| {
-            found.clone().with_key(key).with_error_message(Some(message.clone().unwrap_or_default()))
-        });
+        let coordinators =
+            keys.into_iter().map(|key| found.clone().with_key(key).with_error_message(message.clone()));
         return context.reply(&FindCoordinatorResponse::default().with_coordinators(coordinators.collect()));
     }
     context.reply(

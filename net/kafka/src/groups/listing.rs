@@ -23,7 +23,7 @@ use crate::context::Context;
 use super::errors::{code, group_error, request};
 
 /// Nobody is kept from anything: read (3), delete (6) and describe (8), as bits.
-const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
 pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let asked: DescribeGroupsRequest = context.decode(body)?;
