@@ -27,6 +27,8 @@ mod partitions;
 mod records;
 mod replicas;
 mod sasl;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 const QUORUM_PARTITION: Shape = &[always(Fixed(4))];

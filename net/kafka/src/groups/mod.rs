@@ -14,6 +14,8 @@ mod errors;
 mod listing;
 mod membership;
 mod offsets;
+#[cfg(test)]
+mod tests;
 
 pub(crate) const APIS: &[Api] = &[
     Api::new(ApiKey::OffsetCommit, "OffsetCommit", 2, 8, shapes::OFFSET_COMMIT, offsets::commit),
