@@ -107,7 +107,7 @@ pub struct ServeArgs {
     /// Data directory, made where there is none [default: ./millstream-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
-    /// Address of the QUIC port (UDP) [default: 127.0.0.1:9092]
+    /// Address of the port, UDP for QUIC and TCP for Kafka's clients [default: 127.0.0.1:9092]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
     /// What clients are told to dial [default: the listen address]

@@ -27,6 +27,10 @@ impl Interrupt {
         Ok(Self { asked })
     }
 
+    pub(crate) fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
     /// Resolves with the first Ctrl-C, at once if it has been.
     pub(crate) async fn first(&mut self) {
         if self.asked.wait_for(|asked| *asked).await.is_err() {

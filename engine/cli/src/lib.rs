@@ -12,6 +12,7 @@ mod consume;
 mod doctor;
 pub mod failure;
 mod interrupt;
+pub mod kafka;
 pub mod lines;
 mod log;
 mod manual;

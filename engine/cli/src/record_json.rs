@@ -63,7 +63,8 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use storage_frame::{BatchBuilder, BatchView, TimestampMs};
+    use storage_frame::{BatchBuilder, TimestampMs};
+    use storage_recordbatch::Records;
 
     use super::*;
 
@@ -71,9 +72,9 @@ mod tests {
     fn check(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)], expected: &str) {
         let mut batch = BatchBuilder::new();
         batch.push(TimestampMs(5), key, value, headers.iter().copied()).unwrap();
-        let view = BatchView::open(&batch.seal(None)).unwrap();
+        let records = Records::open(&batch.seal(None), 1 << 20).unwrap();
         let mut line = Vec::new();
-        write_record(&mut line, "t", 3, &view.record(0).unwrap());
+        write_record(&mut line, "t", 3, &records.iter().next().unwrap().unwrap());
         let text = String::from_utf8(line).unwrap();
         assert_eq!(
             text,

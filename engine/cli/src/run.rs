@@ -1,5 +1,6 @@
 //! From the command line to its exit code.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
@@ -7,11 +8,15 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, Global};
 use crate::failure::{Exit, Failure};
-use crate::{cluster, consume, doctor, log, manual, output, produce, sdk, serve, topic};
+use crate::{cluster, consume, doctor, kafka, log, manual, output, produce, sdk, serve, topic};
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some((tool, args)) = kafka::asked(&args) {
+        return kafka::run(tool, args);
+    }
     let outcome = dispatch(Cli::parse());
     if let Err(failure) = &outcome {
         failure.print();
@@ -49,16 +54,16 @@ fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), 
 }
 
 /// This thread cuts lines or prints them; the other one does QUIC.
-fn on_two_threads(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(crate) fn on_two_threads<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1);
     on(builder, work)
 }
 
-fn on(
+fn on<T>(
     mut builder: tokio::runtime::Builder,
-    work: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let runtime = builder.enable_all().build().map_err(|e| Failure::failed(format_args!("runtime: {e}")))?;
     let outcome = runtime.block_on(work);
     // Whatever still runs has nobody left to tell.
