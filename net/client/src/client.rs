@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::dial::ConnectError;
+use crate::group::{GroupConsumer, GroupConsumerError, GroupOptions};
 use crate::producer::{Producer, ProducerConfig, ProducerConfigError};
 use crate::reader::{ReadError, Reader, ReaderConfig};
 use crate::shared::Shared;
@@ -78,6 +79,24 @@ impl Client {
     /// Dropping the future leaves nothing behind.
     pub async fn reader(&self, config: ReaderConfig) -> Result<Reader, ReadError> {
         Reader::open(Arc::clone(&self.shared), config).await
+    }
+
+    /// Joins a consumer group that shares `topics` among its members, and returns once this consumer knows its
+    /// partitions. Topics that do not exist yet are found when they are made.
+    ///
+    /// # Errors
+    /// [`GroupConsumerError`]: the coordinator refuses, or is out of reach for
+    /// [`unavailable_timeout`](GroupOptions::unavailable_timeout).
+    /// # Cancel safety
+    /// Dropping the future leaves at most a member that its session timeout removes.
+    pub async fn join_group<T: Into<String>>(
+        &self,
+        group: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+        options: GroupOptions,
+    ) -> Result<GroupConsumer, GroupConsumerError> {
+        let topics = topics.into_iter().map(Into::into).collect();
+        GroupConsumer::join_group(Arc::clone(&self.shared), group.into(), topics, options).await
     }
 
     /// Ends everything, as dropping the last clone does, and waits until the brokers have been told, for at most

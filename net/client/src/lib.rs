@@ -22,6 +22,7 @@
 //! - [`Client`]: connections; a broker's certificate is always checked ([`Trust`]).
 //! - [`Producer`]: batches, retries without duplicates, order kept per partition.
 //! - [`Reader`]: pushed batches with flow control, read in place, no gaps.
+//! - [`GroupConsumer`]: a topic's partitions shared among consumers, progress committed.
 //! - [`Admin`]: topics, offsets, the cluster's picture.
 //!
 //! Logic lives in `state`, free of runtime and clock; the rest is quinn and tokio around it.
@@ -32,6 +33,7 @@ mod admin;
 mod client;
 mod config;
 mod dial;
+mod group;
 #[doc(hidden)]
 pub mod outside;
 mod producer;
@@ -46,10 +48,11 @@ pub use client::Client;
 pub use config::{Config, DEFAULT_SERVER, Trust};
 pub use dial::ConnectError;
 pub use engine_api::{
-    Acks, AlterTopic, ClusterDescription, ConfigEntry, CreateTopic, DeleteRecordsError, Durability,
-    FetchError, FoundOffset, NodeDescription, PartitionDescription, Place, ProduceError, StageTimings,
-    TopicDescription, TopicError, TopicId, TroubledPartition,
+    Acks, AlterTopic, Assignor, ClusterDescription, ConfigEntry, CreateTopic, DeleteRecordsError, Durability,
+    FetchError, FoundOffset, GroupError, NodeDescription, PartitionDescription, Place, ProduceError,
+    StageTimings, TopicDescription, TopicError, TopicId, TroubledPartition,
 };
+pub use group::{GroupConsumer, GroupConsumerError, GroupOptions, GroupStart, RebalanceListener};
 pub use net_wire::{Refusal, WireError};
 pub use producer::{FlushError, Producer, ProducerConfig, ProducerConfigError, ProducerStats, SendError};
 pub use reader::{ReadBatch, ReadError, Reader, ReaderConfig, Start};

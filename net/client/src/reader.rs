@@ -1,5 +1,6 @@
 //! Reading a topic: one task per partition receives, checks and decompresses; the reader hands out batches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct ReaderConfig {
     pub plain_bytes_max: usize,
     /// How long a partition may be out of reach before the reader says so. Default 120 s.
     pub unavailable_timeout: Duration,
+    /// Instead of `start`, in these partitions.
+    pub(crate) starts: BTreeMap<u32, Offset>,
 }
 
 impl ReaderConfig {
@@ -52,6 +55,7 @@ impl ReaderConfig {
             buffer_bytes_per_partition: 4 << 20,
             plain_bytes_max: storage_frame::FRAME_BYTES_MAX,
             unavailable_timeout: Duration::from_secs(120),
+            starts: BTreeMap::new(),
         }
     }
 
@@ -371,7 +375,8 @@ async fn place(
 ) -> Result<Journey, ReadError> {
     use engine_api::{FindOffset, Request, Response};
 
-    let place = match config.start {
+    let start = config.starts.get(&partition).map_or(config.start, |offset| Start::Offset(*offset));
+    let place = match start {
         Start::Beginning => Place::Start,
         Start::End | Start::Offset(_) => Place::End,
         Start::Timestamp(timestamp) => Place::Timestamp(timestamp),
@@ -387,7 +392,7 @@ async fn place(
         }
         PartitionError::Request(source) => ReadError::FindOffset { partition, source },
     })?;
-    let (next, from_timestamp) = match config.start {
+    let (next, from_timestamp) = match start {
         Start::Beginning | Start::End => (found.offset, None),
         Start::Timestamp(timestamp) => (found.offset, Some(timestamp)),
         Start::Offset(asked) => {
@@ -399,7 +404,7 @@ async fn place(
         }
     };
     let stop = config.stop_at_end.then_some(found.high_watermark);
-    let start_moves = match config.start {
+    let start_moves = match start {
         Start::Beginning | Start::Timestamp(_) => true,
         Start::End | Start::Offset(_) => false,
     };

@@ -6,11 +6,13 @@
 //! - [`outcome`]: what became of a batch, shared by its records' deliveries.
 //! - [`partitioner`]: murmur2 and stickiness.
 //! - [`position`]: where a reader stands; gaps and overlaps refused.
+//! - [`group`]: what a group's consumer has done of its partitions.
 //! - [`backoff`], [`record`].
 
 pub(crate) mod accumulator;
 pub(crate) mod backoff;
 pub(crate) mod batch;
+pub(crate) mod group;
 pub(crate) mod lane;
 pub(crate) mod ledger;
 pub(crate) mod outcome;
