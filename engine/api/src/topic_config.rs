@@ -46,16 +46,13 @@ pub enum ConfigKind {
 
 /// By key.
 pub const TOPIC_CONFIGS: [TopicConfigDefinition; 34] = [
-    TopicConfigDefinition {
-        only_default: Some("compaction is not supported yet"),
-        ..of(
-            "cleanup.policy",
-            ConfigKind::List(&["delete", "compact"]),
-            "delete",
-            "log.cleanup.policy",
-            "delete: whole segments go by age and size. compact: of the records of one key the last is kept.",
-        )
-    },
+    of(
+        "cleanup.policy",
+        ConfigKind::List(&["delete", "compact"]),
+        "delete",
+        "log.cleanup.policy",
+        "delete: whole segments go by age and size. compact: of the records of one key the last is kept.",
+    ),
     of(
         "compression.gzip.level",
         ConfigKind::Int { min: -1, max: 9 },

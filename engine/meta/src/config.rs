@@ -19,9 +19,14 @@ pub const KEYS: [&str; TOPIC_CONFIGS.len()] = {
     keys
 };
 
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const FLUSH_MS: &str = "flush.ms";
+const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const RETENTION_BYTES: &str = "retention.bytes";
 const RETENTION_MS: &str = "retention.ms";
@@ -58,6 +63,16 @@ pub struct TopicConfig {
     pub write_caching: bool,
     /// How long `write_caching` may hold writes back.
     pub flush_delay: Duration,
+    /// Whole segments go by age and size.
+    pub deletes: bool,
+    /// Of the records of one key the last one stays.
+    pub compacts: bool,
+    pub compaction_lag_min: Duration,
+    pub compaction_lag_max: Duration,
+    /// Tombstones, after they were first compacted.
+    pub tombstones_kept: Duration,
+    /// Of the log, so much must be new: millionths.
+    pub dirty_millionths: u32,
 }
 
 impl Default for TopicConfig {
@@ -72,6 +87,12 @@ impl Default for TopicConfig {
             timestamps: TimestampKind::Create,
             write_caching: false,
             flush_delay: Duration::from_millis(100),
+            deletes: true,
+            compacts: false,
+            compaction_lag_min: Duration::ZERO,
+            compaction_lag_max: Duration::from_millis(i64::MAX as u64),
+            tombstones_kept: Duration::from_millis(86_400_000),
+            dirty_millionths: 500_000,
         }
     }
 }
@@ -113,6 +134,17 @@ impl TopicConfig {
         let number = || value.parse::<u64>().ok();
         let duration = || number().map(Duration::from_millis);
         match key {
+            CLEANUP_POLICY => {
+                let has = |policy| value.split(',').any(|item| item == policy);
+                (self.deletes, self.compacts) = (has("delete"), has("compact"));
+            }
+            DELETE_RETENTION_MS => self.tombstones_kept = duration().expect(CANONICAL),
+            MAX_COMPACTION_LAG_MS => self.compaction_lag_max = duration().expect(CANONICAL),
+            MIN_COMPACTION_LAG_MS => self.compaction_lag_min = duration().expect(CANONICAL),
+            MIN_CLEANABLE_DIRTY_RATIO => {
+                let ratio: f64 = value.parse().expect(CANONICAL);
+                self.dirty_millionths = (ratio * 1e6) as u32;
+            }
             FLUSH_MS => {
                 let delay = duration().expect(CANONICAL);
                 self.flush_delay = delay.clamp(*FLUSH_DELAY.start(), *FLUSH_DELAY.end());
@@ -324,8 +356,8 @@ mod tests {
         );
         check_refused(
             "cleanup.policy",
-            "compact",
-            "topic config cleanup.policy=compact is refused: only 'delete' is supported: compaction is not supported yet",
+            "compress",
+            "topic config cleanup.policy=compress is refused: one or more of delete, compact are expected, with commas between them",
         );
         check_refused(
             "min.cleanable.dirty.ratio",
@@ -397,6 +429,16 @@ mod tests {
         assert_eq!(spelt("flush.messages", "+007"), "7");
         assert_eq!(spelt("follower.replication.throttled.replicas", "0:1, 1:2"), "0:1,1:2");
         assert_eq!(spelt("follower.replication.throttled.replicas", "*"), "*");
+    }
+
+    #[test]
+    fn policies_are_one_or_both() {
+        for (value, deletes, compacts) in
+            [("delete", true, false), ("compact", false, true), ("compact, delete", true, true)]
+        {
+            let config = TopicConfig::parse([(CLEANUP_POLICY, value)]).expect("good");
+            assert_eq!((config.deletes, config.compacts), (deletes, compacts), "{value}");
+        }
     }
 
     #[test]

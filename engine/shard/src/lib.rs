@@ -9,6 +9,7 @@
 //! - `producers`: idempotence.
 //! - `waiting`: requests that wait, by slot and deadline.
 //! - `controller`, `meta_log`, `sweep`: core 0: changes of metadata, their log, files of deleted topics.
+//! - `compaction`: which log is compacted next, and the keys in its records.
 //! - `coordinator`, `offsets`, `lags`: consumer groups: a partition's coordinator, its topic, how far groups are behind.
 //! - `news`: what cores tell each other.
 //! - `budget`, `limits`, `tally`, `context`: memory and space, bounds, counters, what partitions share.
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod compaction;
 mod context;
 mod controller;
 mod coordinator;
@@ -36,6 +38,7 @@ mod tally;
 mod waiting;
 mod writes;
 
+pub use compaction::CompactionStats;
 pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
 pub use seam::{

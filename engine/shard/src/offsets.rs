@@ -7,8 +7,10 @@ use engine_api::{CreateTopic, OFFSETS_TOPIC, Request, Response, TopicError};
 
 pub(crate) const RESERVED: &str = "it is the broker's own, for consumer groups";
 
-/// What is said of the topic whatever a node's defaults are: acknowledged is durable, and nothing is forgotten.
-const CONFIGS: [(&str, &str); 7] = [
+/// What is said of the topic whatever a node's defaults are: acknowledged is durable, and nothing is forgotten but what
+/// has been overtaken.
+const CONFIGS: [(&str, &str); 8] = [
+    ("cleanup.policy", "compact"),
     // One piece of what a coordinator stores: a generation with all its members.
     ("max.message.bytes", "8388608"),
     ("message.timestamp.type", "CreateTime"),

@@ -342,7 +342,7 @@ impl Partition {
                 self.stage = Stage::Closed;
                 ctx.changed.push(self.key);
             }
-            LogEvent::Compacted(_) => {}
+            LogEvent::Compacted(how) => self.on_compacted(ctx, how),
             LogEvent::Note(what) => ctx.event(Level::Info, "log_note", self.fields([("note", what)])),
         }
     }
@@ -544,11 +544,13 @@ impl Partition {
 }
 
 fn log_config(config: &TopicConfig) -> LogConfig {
+    // What is being written is not compacted: it must not go on longer than its records may stay.
+    let lag_max = if config.compacts { config.compaction_lag_max } else { Duration::MAX };
     LogConfig {
         segment_bytes: config.segment_bytes,
-        segment_age_max: config.segment_age_max,
-        retention_bytes: config.retention_bytes,
-        retention_age: config.retention_age,
+        segment_age_max: config.segment_age_max.min(lag_max),
+        retention_bytes: config.retention_bytes.filter(|_| config.deletes),
+        retention_age: config.retention_age.filter(|_| config.deletes),
         write_back_delay: config.write_caching.then_some(config.flush_delay),
     }
 }

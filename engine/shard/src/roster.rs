@@ -13,6 +13,7 @@ use slab::Slab;
 use storage_frame::{LeaderEpoch, LogId, Now};
 use storage_log::{DiskResult, LogEvent, OpId};
 
+use crate::compaction;
 use crate::context::Context;
 use crate::limits::{SHRINKS_PER_TURN, TICKS_PER_ROUND, TROUBLED_MAX};
 use crate::partition::{Counted, Partition, Stage, TopicSettings};
@@ -38,6 +39,7 @@ pub(crate) struct Roster {
     troubled: BTreeSet<PartitionKey>,
     /// `troubled` has changed since it was last taken.
     troubles_changed: bool,
+    compaction: compaction::Turn,
     events: Vec<LogEvent>,
 }
 
@@ -223,6 +225,18 @@ impl Roster {
             partition.on_log_event(ctx, now, event);
         }
         self.events = events;
+        self.offer_compaction(ctx, now, key);
+    }
+
+    fn offer_compaction(&mut self, ctx: &Context, now: Now, key: PartitionKey) {
+        let mut turn = std::mem::take(&mut self.compaction);
+        let is_busy = turn.partition().is_some_and(|other| {
+            self.partitions.get_mut(other).and_then(Partition::log_mut).is_some_and(|log| log.is_compacting())
+        });
+        if !is_busy {
+            turn.offer(ctx, now, key, &mut self.partitions[key]);
+        }
+        self.compaction = turn;
     }
 
     /// Asks every log touched in this turn what it wants done.

@@ -8,6 +8,8 @@ use engine_groups::GroupsConfig;
 use storage_frame::LogId;
 use storage_log::{DiskOp, DiskResult, LatencyHistogram, OpId};
 
+use crate::compaction::CompactionStats;
+
 /// What a shard must know before its first input. Plain numbers: a simulator draws them at random.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
@@ -165,6 +167,7 @@ pub struct ShardStats {
     /// Now: fetches waiting for data, produces waiting for the disk.
     pub waiting_fetches: u64,
     pub waiting_produces: u64,
+    pub compaction: CompactionStats,
 }
 
 /// Consumer groups, as their coordinators know them.

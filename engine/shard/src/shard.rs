@@ -101,7 +101,8 @@ impl Shard {
             Request::MeasureLag(measure) => self.owner(measure.partition),
             Request::ListGroups(list) if list.core.0 < self.cores() => list.core,
             Request::ListGroups(_) => self.core(),
-            Request::DescribeLogs(describe) => describe.core,
+            Request::DescribeLogs(describe) if describe.core.0 < self.cores() => describe.core,
+            Request::DescribeLogs(_) => self.core(),
             Request::Group(asked) => self.coordinator_core(&asked.group),
         }
     }
@@ -180,6 +181,7 @@ impl Shard {
             memory_bytes: self.ctx.budget.bytes() as u64,
             waiting_fetches: self.ctx.waiters.count() as u64,
             waiting_produces: tally.waiting_produces,
+            compaction: tally.compaction,
             ..ShardStats::default()
         };
         self.roster.add_stats(&mut stats);

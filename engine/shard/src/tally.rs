@@ -9,6 +9,8 @@ use engine_api::{
 };
 use storage_log::LatencyHistogram;
 
+use crate::compaction::CompactionStats;
+
 use crate::limits::GROUP_FIGURES_MAX;
 
 type Name = &'static str;
@@ -27,6 +29,7 @@ pub(crate) struct Tally {
     pub(crate) append: LatencyHistogram,
     /// Now.
     pub(crate) waiting_produces: u64,
+    pub(crate) compaction: CompactionStats,
     /// In the order of `KINDS`.
     requests: [u64; KINDS.len()],
     pub(crate) refused: BTreeMap<(Name, Name), u64>,
@@ -78,7 +81,10 @@ impl Tally {
             }
             Response::Fetch(Ok(fetched)) => {
                 for frame in &fetched.frames {
-                    self.fetch_records += u64::from(frame.header().record_count);
+                    // Where compaction has made holes nobody counts what is left.
+                    if !frame.header().has_no_records() {
+                        self.fetch_records += u64::from(frame.header().record_count);
+                    }
                     self.fetch_bytes += frame.header().frame_bytes() as u64;
                 }
             }

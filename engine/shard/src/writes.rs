@@ -13,6 +13,7 @@ use engine_meta::{TimestampKind, TopicConfig};
 use storage_frame::{BatchView, Codec, Encoding, Frame, FrameHeader, Now, Offset};
 use storage_log::LogState;
 
+use crate::compaction::check_keys;
 use crate::context::{Context, Refusal, refuse};
 use crate::limits::{
     BATCH_RECORDS_MAX, DELETES_WAITING_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX,
@@ -55,6 +56,9 @@ impl Partition {
         }
         self.check_writable(ctx)?;
         check_batch(&frame, &self.topic.config)?;
+        if self.topic.config.compacts {
+            check_keys(&frame).map_err(|why| ProduceError::Invalid { why })?;
+        }
         let count = frame.header().record_count;
         if let (Some(sent), Some(producers)) = (frame.header().producer, &self.producers) {
             match producers.judge(sent, count) {
@@ -208,6 +212,9 @@ fn check_batch(frame: &Frame, config: &TopicConfig) -> Result<(), ProduceError> 
     }
     if header.first_timestamp > header.max_timestamp {
         return invalid("its first timestamp is above its largest".into());
+    }
+    if header.compaction.is_some() {
+        return invalid("it claims to be compacted".into());
     }
     // It would replace the time of every record, and only the broker knows when it appended.
     if header.append_time {

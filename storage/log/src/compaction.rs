@@ -37,6 +37,24 @@ pub trait RecordAccess: Debug + Sync {
     fn retain(&self, frame: &Frame, kept: &[u32]) -> Result<Frame, String>;
 }
 
+/// The records of a frame, when all of it can be read and offsets rise inside of it: a client may have sent anything.
+pub(crate) fn visit_whole(
+    records: &dyn RecordAccess,
+    frame: &Frame,
+    told: &mut dyn FnMut(KeyAt<'_>),
+) -> Result<(), String> {
+    let mut next = 0;
+    let mut is_rising = true;
+    records.visit(frame, &mut |record| {
+        is_rising &= record.offset_delta >= next && record.offset_delta < frame.header().record_count;
+        if is_rising {
+            next = record.offset_delta + 1;
+            told(record);
+        }
+    })?;
+    if is_rising { Ok(()) } else { Err("offsets do not rise inside of the batch".to_owned()) }
+}
+
 /// A record as far as compaction looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyAt<'a> {

@@ -184,7 +184,7 @@ impl Log {
     }
 
     /// Whole frames from the one that contains `from`, up to `limit` (exclusive, a frame boundary: the high
-    /// watermark), at most `bytes_max` but at least one. `start <= from < limit <= staged_end`; not after `remove`.
+    /// watermark), at most `bytes_max` but at least one. One without records begins at `from`. `start <= from < limit <= staged_end`; not after `remove`.
     ///
     /// # Panics
     /// When that does not hold.

@@ -169,8 +169,11 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
     let mut world = filled(10, 6);
     world.rig.drop_cache();
     let (start, end) = (world.rig.log.start(), world.rig.log.durable_end());
-    // One that reads frame by frame from before, one read that is under way all the time.
+    // One that reads frame by frame, begun before; one read that is under way all the time.
     let mut next = start;
+    for _ in 0..3 {
+        next = world.rig.read(next, end, 1).unwrap().last().unwrap().header().end_offset();
+    }
     assert!(matches!(world.rig.log.read(start, end, 1 << 20), storage_log::Read::Pending(_)));
     world.rig.turn();
     let held = world.rig.disk.under_way().map(|(_, op, _)| op).next().unwrap();
@@ -191,6 +194,7 @@ fn readers_go_on_while_segments_are_replaced_under_them() {
     world.listen();
     while next < end {
         for frame in world.rig.read(next, end, 1).unwrap() {
+            assert_eq!(frame.header().base_offset, next);
             next = frame.header().end_offset();
             for (offset, record) in compacting::records_of(&frame) {
                 last.insert(record.key.clone(), (offset, record));
@@ -410,6 +414,28 @@ fn random_lives_keep_the_last_of_every_key() {
         passes += live(seed);
     }
     assert!(passes as u64 >= seeds.end - seeds.start, "{passes} passes took something out");
+}
+
+/// What an opening would scan, since no state describes it, tells of producers: all of it stays.
+#[test]
+fn what_no_state_describes_yet_is_not_compacted() {
+    let mut world = World::on(disk(17), small(16 << 10), 17);
+    fill(&mut world, 3);
+    world.rig.log.set_app_state(world.rig.log.staged_end(), Bytes::from_static(b"state"));
+    let described = world.rig.log.staged_end().0;
+    while segment_count(&world.rig) < 8 {
+        world.append();
+        world.rig.settle();
+        world.rig.tick_and_settle(Duration::from_secs(2));
+        world.listen();
+    }
+    world.compact_all();
+    assert!(world.passes.iter().all(Result::is_ok) && !world.passes.is_empty());
+    let found = world.read_all();
+    assert!(found.range(..described).count() < described as usize);
+    let end = world.rig.log.durable_end().0;
+    assert_eq!(found.range(described..).count() as u64, end - described);
+    world.crash();
 }
 
 /// Appends are answered while a pass is under way.

@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "an answer of another kind fails the test")]
 
 mod chaos;
+mod compacting;
 mod crashes;
 mod disk;
 mod groups;

@@ -13,7 +13,7 @@ use storage_frame::Offset;
 const ENTRY_BYTES: usize = (size_of::<(KeyHash, Offset)>() + 1) * 8 / 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct KeyHash(u64, u64);
+pub(crate) struct KeyHash(u64, u64);
 
 impl Hash for KeyHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -63,9 +63,8 @@ impl KeyMap {
         self.last.is_empty() || self.last.len() + keys as usize <= self.keys_max
     }
 
-    pub(crate) fn note(&mut self, key: &[u8], offset: Offset) {
-        let hash = self.hash(key);
-        self.last.insert(hash, offset);
+    pub(crate) fn note(&mut self, key: KeyHash, offset: Offset) {
+        self.last.insert(key, offset);
     }
 
     /// The last offset noted.
@@ -77,7 +76,7 @@ impl KeyMap {
         self.last.capacity() * ENTRY_BYTES
     }
 
-    fn hash(&self, key: &[u8]) -> KeyHash {
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         let digest = self.seeded.clone().chain_update(key).finalize();
         let part = |at: usize| u64::from_le_bytes(digest[at..at + 8].try_into().expect("8 of 32 bytes"));
         KeyHash(part(0), part(8))
@@ -93,7 +92,7 @@ mod tests {
         let mut map = KeyMap::new(7, 10, 4);
         assert!(map.has_room(1000), "one frame always fits");
         for (key, offset) in [("a", 1), ("b", 2), ("a", 3)] {
-            map.note(key.as_bytes(), Offset(offset));
+            map.note(map.hash(key.as_bytes()), Offset(offset));
         }
         let found = ["a", "b", "c"].map(|key| map.last(key.as_bytes()));
         assert_eq!(found, [Some(Offset(3)), Some(Offset(2)), None]);

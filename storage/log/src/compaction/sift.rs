@@ -2,7 +2,7 @@
 
 use storage_frame::{Compaction, Frame, Offset, TimestampMs};
 
-use super::{Compacted, CompactionTask, KeyAt, KeyMap};
+use super::{Compacted, CompactionTask, KeyAt, KeyMap, visit_whole};
 
 /// What a pass knows when it begins to write.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Sieve<'_> {
         let is_over = since.is_some_and(|since| self.is_over(since));
         let mut kept = Vec::new();
         let (mut removed, mut without_key, mut has_tombstone) = (0, 0, false);
-        let visited = self.task.records.visit(frame, &mut |record| {
+        let visited = visit_whole(self.task.records, frame, &mut |record| {
             let KeyAt { offset_delta, key, is_tombstone } = record;
             let offset = header.base_offset.plus(offset_delta);
             let is_last = key.is_some_and(|key| self.map.last(key).is_none_or(|last| last <= offset));

@@ -13,7 +13,9 @@ use storage_frame::{Now, Offset, TimestampMs};
 use super::write::generation_after;
 use super::{Goal, Log};
 use crate::compaction::sift::Sieve;
-use crate::compaction::{Compacted, CompactionRules, CompactionTask, Cursor, KeyMap, Output, PAUSE};
+use crate::compaction::{
+    Compacted, CompactionRules, CompactionTask, Cursor, KeyMap, Output, PAUSE, visit_whole,
+};
 use crate::disk_op::{DiskOp, DiskReply, DiskResult, FileName, SegmentId};
 use crate::event::{LogEvent, LogState};
 use crate::ops::Purpose;
@@ -315,13 +317,15 @@ impl Log {
                     reach::mark!("log.compaction_map_full");
                     break;
                 }
-                let map = &mut pass.map;
-                // What cannot be read stays as it is, and takes nothing else away.
-                let _stays = pass.task.records.visit(&frame, &mut |record| {
-                    if let Some(key) = record.key {
-                        map.note(key, header.base_offset.plus(record.offset_delta));
-                    }
+                let (map, mut found) = (&mut pass.map, Vec::new());
+                let whole = visit_whole(pass.task.records, &frame, &mut |record| {
+                    let key = record.key.map(|key| map.hash(key));
+                    found.extend(key.map(|key| (key, header.base_offset.plus(record.offset_delta))));
                 });
+                // What cannot be read stays as it is, and takes nothing else away.
+                if whole.is_ok() {
+                    found.into_iter().for_each(|(key, offset)| map.note(key, offset));
+                }
                 pass.mapped_end = header.end_offset();
             }
             at.pass(&frame);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use storage_frame::{FrameHeader, Offset, TimestampMs};
+use storage_frame::{Frame, FrameHeader, Offset, TimestampMs};
 
 use super::Log;
 use crate::config::{INDEX_INTERVAL_BYTES, READ_BYTES_MAX};
@@ -313,7 +313,8 @@ impl Log {
     fn on_walked(&mut self, mut job: Job, nth: usize, start: InSegment, got_bytes: usize, walked: Walked) {
         let segment = self.segments[nth].id;
         match walked {
-            Walked::Frames(frames, next) => {
+            Walked::Frames(mut frames, next) => {
+                begin_at(&mut frames, job.from());
                 self.reads.hint(segment, next);
                 self.events.push(LogEvent::Read(job.id, Ok(frames)));
             }
@@ -467,5 +468,17 @@ impl Log {
                 self.note(format!("index of segment {} not written: {error}", id.0));
             }
         }
+    }
+}
+
+/// Compaction makes one frame of several that became empty, and a reader may have read some of them: what it gets goes
+/// on where it was. Every other frame has the offsets that it always had.
+fn begin_at(frames: &mut [Frame], from: Offset) {
+    let Some(first) = frames.first_mut() else { return };
+    let header = *first.header();
+    if header.has_no_records() && header.base_offset < from {
+        reach::mark!("log.read_begins_inside_empty_frame");
+        let rest = (header.end_offset().0 - from.0) as u32;
+        *first = Frame::without_records(&FrameHeader { base_offset: from, ..header }, rest);
     }
 }
