@@ -43,6 +43,7 @@ pub(crate) fn render(facts: &NodeFacts, stats: &NodeStats) -> String {
     disk(&mut page, &cores);
     core_loops(&mut page, &cores);
     network(&mut page, &cores);
+    kafka(&mut page, &cores);
     page.into_text()
 }
 
@@ -242,6 +243,47 @@ fn network(page: &mut Page, cores: &[Core<'_>]) {
     });
 }
 
+fn kafka(page: &mut Page, cores: &[Core<'_>]) {
+    per_core(page, cores, "millstream_kafka_connections", "Connections of Kafka's clients now.", |c| {
+        c.kafka.connections
+    });
+    per_core(page, cores, "millstream_kafka_requests_open", "Read and not answered.", |c| {
+        c.kafka.requests_open
+    });
+    per_core(page, cores, "millstream_kafka_send_buffered_bytes", "Waiting to be sent.", |c| {
+        c.kafka.send_buffered_bytes
+    });
+    let opened = "millstream_kafka_connections_opened_total";
+    count_per_core(page, cores, opened, "Connections opened.", |c| c.kafka.connections_opened);
+    let refused = "millstream_kafka_connections_refused_total";
+    count_per_core(page, cores, refused, "Connections refused: there were too many.", |c| {
+        c.kafka.connections_refused
+    });
+    page.counter("millstream_kafka_bytes_total", "Bytes of Kafka's protocol.");
+    for core in cores {
+        page.sample(&[("core", &core.label), ("way", "in")], core.stats.kafka.bytes_in);
+        page.sample(&[("core", &core.label), ("way", "out")], core.stats.kafka.bytes_out);
+    }
+    let mut by_api: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
+    for stats in cores.iter().map(|core| &core.stats.kafka) {
+        for (api, count) in &stats.requests {
+            *by_api.entry(api).or_default() += count;
+        }
+        for (reason, count) in &stats.client_errors {
+            *errors.entry(reason).or_default() += count;
+        }
+    }
+    page.counter("millstream_kafka_requests_total", "Requests of Kafka's protocol, by API.");
+    for (api, count) in by_api.into_iter().filter(|(_, count)| *count > 0) {
+        page.sample(&[("api", api)], count);
+    }
+    page.counter("millstream_kafka_client_errors_total", "Connections ended because of what was sent.");
+    for (reason, count) in errors {
+        page.sample(&[("reason", reason)], count);
+    }
+}
+
 fn per_core(page: &mut Page, cores: &[Core<'_>], name: &'static str, help: &str, of: fn(&CoreStats) -> u64) {
     page.gauge(name, help);
     for core in cores {
@@ -285,6 +327,12 @@ mod tests {
                 ..ShardStats::default()
             },
             quic: net_quic::ServerStats { connections: 5, ..Default::default() },
+            kafka: net_kafka::ServerStats {
+                connections: 3,
+                requests: vec![("Fetch", 2), ("Produce", 0)],
+                client_errors: vec![("tls", 1)],
+                ..Default::default()
+            },
             disk: storage_disk::DiskStats::default(),
             udp: net_sockets::UdpStats::default(),
             mesh: MeshStats { inbox: 9, ..MeshStats::default() },
@@ -311,6 +359,9 @@ mod tests {
             "millstream_core_busy_ratio{core=\"0\"} 0.5",
             "millstream_mesh_depth{core=\"1\"} 9",
             "millstream_quic_connections{core=\"0\"} 5",
+            "millstream_kafka_connections{core=\"1\"} 3",
+            "millstream_kafka_requests_total{api=\"Fetch\"} 4",
+            "millstream_kafka_client_errors_total{reason=\"tls\"} 2",
             "millstream_requests_forwarded_total{core=\"1\"} 8",
             "millstream_fsync_seconds_count{core=\"0\"} 0",
             "millstream_append_seconds_count{core=\"0\"} 0",

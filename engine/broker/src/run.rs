@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use engine_api::{CoreId, NodeId};
 use engine_core::{EventSink, Node, NodeConfig, NodeError};
-use engine_shard::{Event, ShardConfig};
-use net_sockets::{BindError, UdpGroup, bind_group};
+use engine_shard::{Event, GroupsConfig, ShardConfig};
+use net_sockets::{BindError, UdpGroup, bind_group, bind_tcp_group, loopback_twin};
 use storage_disk::DiskConfig;
 
 use crate::certs::{self, CertError, ServerTls};
@@ -24,7 +24,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::logger::Logger;
 use crate::notify::notify;
 use crate::preflight::{self, Verdict};
-use crate::settings::{Flags, Settings, SettingsError};
+use crate::settings::{Flags, KafkaSettings, Settings, SettingsError};
 use crate::{process, random, signals, utc};
 
 /// What this build calls itself.
@@ -43,7 +43,8 @@ const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 const METADATA_UNUSABLE: &str = "metadata_unusable";
 const OPENS_MAX: usize = 64;
 /// `offsets.topic.num.partitions`: Kafka's default.
-const OFFSETS_PARTITIONS: u32 = 50;
+/// Ports tried when the system is to choose one that is free for both protocols.
+const PORT_TRIES: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 10_000;
 /// The largest frame and the message around it.
@@ -121,9 +122,9 @@ fn start_and_live(
     let cpus = settings.cores.resolve()?;
     let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
     check_machine(settings, &data, cpus.len(), log)?;
-    let group = bind_udp(settings.listen, cpus.len())?;
+    let Listeners { udp: group, tcp, addresses } = bind(settings.listen, cpus.len(), log)?;
     let http = bind_http(settings.http)?;
-    let place = Place::new(settings, &group, &http, &cpus);
+    let place = Place::new(settings, &group, addresses, &http, &cpus);
     let tls = server_tls(settings, &data, &place, log)?;
 
     let (wake, woken) = mpsc::channel();
@@ -132,7 +133,7 @@ fn start_and_live(
         .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
         .map_err(system("no thread for signals"))?;
     let events = event_sink(log.clone(), wake.clone());
-    let config = node_config(settings, &data, cpus, group, &tls, &place, events)?;
+    let config = node_config(settings, &data, cpus, group, tcp, &tls, &place, events)?;
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -211,6 +212,7 @@ fn tell_manager(state: &str, log: &Logger) {
 /// Where this broker is, for its clients and its first lines.
 struct Place {
     listen: SocketAddr,
+    kafka: Vec<SocketAddr>,
     http: SocketAddr,
     advertised: String,
     host_name: String,
@@ -218,10 +220,17 @@ struct Place {
 }
 
 impl Place {
-    fn new(settings: &Settings, group: &UdpGroup, http: &TcpListener, cpus: &[usize]) -> Self {
+    fn new(
+        settings: &Settings,
+        group: &UdpGroup,
+        kafka: Vec<SocketAddr>,
+        http: &TcpListener,
+        cpus: &[usize],
+    ) -> Self {
         let host_name = process::host_name();
         Self {
             listen: group.address,
+            kafka,
             http: http.local_addr().unwrap_or(settings.http),
             advertised: settings.advertised(group.address, &host_name),
             host_name,
@@ -229,11 +238,19 @@ impl Place {
         }
     }
 
+    /// As `listeners` of Kafka's settings.
+    fn kafka_listeners(&self) -> String {
+        let listeners: Vec<String> =
+            self.kafka.iter().map(|address| format!("PLAINTEXT://{address}")).collect();
+        listeners.join(",")
+    }
+
     fn say_ready(&self, log: &Logger, tls: &ServerTls, data: &DataDir, begun: Instant) {
         log.info(
             "ready",
             &[
                 ("listen", self.listen.to_string()),
+                ("kafka", self.kafka_listeners()),
                 ("advertise", self.advertised.clone()),
                 ("http", self.http.to_string()),
                 ("data", data.path().display().to_string()),
@@ -267,12 +284,55 @@ fn check_machine(settings: &Settings, data: &DataDir, cores: usize, log: &Logger
     Ok(())
 }
 
+/// What is listened on: the same port for both protocols.
+struct Listeners {
+    udp: UdpGroup,
+    /// By core, one for each address.
+    tcp: Vec<Vec<TcpListener>>,
+    /// Of TCP.
+    addresses: Vec<SocketAddr>,
+}
+
+fn bind(address: SocketAddr, cores: usize, log: &Logger) -> Result<Listeners, BindError> {
+    let mut tries = 1;
+    loop {
+        let udp = bind_patiently(|| bind_group(address, cores))?;
+        let first = match bind_patiently(|| bind_tcp_group(udp.address, cores)) {
+            // The system chose it for UDP; another process has it for TCP.
+            Err(BindError::InUse { .. }) if address.port() == 0 && tries < PORT_TRIES => {
+                tries += 1;
+                continue;
+            }
+            bound => bound?,
+        };
+        let mut groups = vec![first];
+        if let Some(twin) = loopback_twin(udp.address) {
+            match bind_tcp_group(twin, cores) {
+                Ok(group) => groups.push(group),
+                // Not asked for, and not everywhere: this machine may have one family only.
+                Err(BindError::NotLocal { .. } | BindError::System { .. }) => {}
+                Err(error @ (BindError::InUse { .. } | BindError::Forbidden { .. })) => {
+                    log.warn("listen_partly", &[("why", error.to_string())]);
+                }
+            }
+        }
+        let addresses = groups.iter().map(|group| group.address).collect();
+        let mut tcp: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+        for group in groups {
+            for (of_core, listener) in tcp.iter_mut().zip(group.listeners) {
+                of_core.push(listener);
+            }
+        }
+        return Ok(Listeners { udp, tcp, addresses });
+    }
+}
+
 /// The port of a broker that was killed is free a moment after its process is gone: the kernel ends io_uring's
 /// operations, which hold the sockets, in the background. So a port in use is asked for again for a while.
-fn bind_udp(address: SocketAddr, cores: usize) -> Result<UdpGroup, BindError> {
+fn bind_patiently<T>(bind: impl Fn() -> Result<T, BindError>) -> Result<T, BindError> {
     let until = Instant::now() + PORT_RELEASE;
     loop {
-        match bind_group(address, cores) {
+        match bind() {
             Err(BindError::InUse { .. }) if Instant::now() < until => std::thread::sleep(PORT_RETRY),
             bound => return bound,
         }
@@ -315,6 +375,7 @@ fn node_config(
     data: &DataDir,
     cpus: Vec<usize>,
     group: UdpGroup,
+    tcp: Vec<Vec<TcpListener>>,
     tls: &ServerTls,
     place: &Place,
     events: EventSink,
@@ -338,8 +399,8 @@ fn node_config(
         opens_max: OPENS_MAX,
         metadata_snapshot_bytes: engine_shard::METADATA_SNAPSHOT_BYTES,
         topic_defaults: settings.topic_defaults.clone(),
-        offsets_partitions: OFFSETS_PARTITIONS,
-        groups: engine_shard::GroupsConfig::default(),
+        offsets_partitions: settings.kafka.offsets_partitions,
+        groups: groups_config(&settings.kafka),
     };
     // Half of the socket's buffer: the other half is for everyone else's packets.
     let receive_window = (group.receive_buffer_bytes / 2).clamp(64 << 10, RECEIVE_WINDOW_BYTES_MAX);
@@ -354,17 +415,56 @@ fn node_config(
         send_buffer_bytes: SEND_BUFFER_BYTES,
         seed: None,
     };
+    let kafka = kafka_config(settings, data, place, cpus.len());
     Ok(NodeConfig {
         cpus,
         data: data.path().to_owned(),
         identity: data.identity_path(),
         udp: group.sockets,
+        tcp,
         shard,
         quic,
+        kafka,
         disk: DiskConfig { spares_free_bytes_min: 2 * settings.free_bytes_min, ..DiskConfig::default() },
         spin_before_park: SPIN_BEFORE_PARK,
         events,
     })
+}
+
+fn kafka_config(settings: &Settings, data: &DataDir, place: &Place, cores: usize) -> net_kafka::ServerConfig {
+    let kafka = &settings.kafka;
+    let mut told = kafka.told.clone();
+    told.push(("log.dirs".to_owned(), data.path().display().to_string()));
+    told.push(("listeners".to_owned(), place.kafka_listeners()));
+    let advertise = settings.advertise.as_ref().map(|(host, port)| {
+        // Port 0 asks for the port that was bound.
+        (host.clone(), if *port == 0 { place.listen.port() } else { *port })
+    });
+    net_kafka::ServerConfig {
+        core: CoreId(0),
+        node: NodeId(settings.node_id),
+        advertise,
+        connections_max: kafka.connections_max.div_ceil(cores),
+        request_bytes_max: kafka.request_bytes_max,
+        idle_timeout: kafka.idle_timeout,
+        auto_create_topics: kafka.auto_create_topics,
+        partitions_default: kafka.partitions_default,
+        replicas_default: kafka.replicas_default,
+        topic_defaults: settings.topic_defaults.clone(),
+        node_configs: told,
+    }
+}
+
+fn groups_config(kafka: &KafkaSettings) -> GroupsConfig {
+    GroupsConfig {
+        session_timeout_min: kafka.session_timeout_min,
+        session_timeout_max: kafka.session_timeout_max,
+        initial_rebalance_delay: kafka.initial_rebalance_delay,
+        members_max: kafka.group_members_max,
+        offsets_retention: kafka.offsets_retention,
+        metadata_bytes_max: kafka.offset_metadata_bytes_max,
+        ..GroupsConfig::default()
+    }
 }
 
 /// Logs what happens on the cores, and passes on what a start cannot live with.

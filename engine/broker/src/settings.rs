@@ -6,6 +6,8 @@
 //!
 //! Does not know: what is done with a value; whether a port is free or a directory can be written.
 
+mod kafka;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,13 +26,26 @@ const ENV_OF_OTHERS: [&str; 6] = ["SERVER", "CONFIG", "CA_FILE", "FINGERPRINT", 
 
 /// Every key with its default as text; empty: none, or computed. Keys below `topic.` are topic configs and are
 /// not listed. What each means: `deploy/config/millstream.toml`.
-pub const KEYS: [(&str, &str); 13] = [
+pub const KEYS: [(&str, &str); 26] = [
     ("advertise", ""),
     ("cluster_id", ""),
     ("cores", "all"),
     ("data", "./millstream-data"),
     ("free_space_min", "1GiB"),
     ("http", "127.0.0.1:9644"),
+    ("kafka.auto.create.topics.enable", "true"),
+    ("kafka.connections.max.idle.ms", "600000"),
+    ("kafka.default.replication.factor", "1"),
+    ("kafka.group.initial.rebalance.delay.ms", "3000"),
+    ("kafka.group.max.session.timeout.ms", "1800000"),
+    ("kafka.group.max.size", "10000"),
+    ("kafka.group.min.session.timeout.ms", "6000"),
+    ("kafka.max.connections", "10000"),
+    ("kafka.num.partitions", "1"),
+    ("kafka.offset.metadata.max.bytes", "4096"),
+    ("kafka.offsets.retention.minutes", "10080"),
+    ("kafka.offsets.topic.num.partitions", "50"),
+    ("kafka.socket.request.max.bytes", "104857600"),
     ("listen", "127.0.0.1:9092"),
     ("log.format", "logfmt"),
     ("log.level", "info"),
@@ -39,6 +54,8 @@ pub const KEYS: [(&str, &str); 13] = [
     ("tls.cert_file", ""),
     ("tls.key_file", ""),
 ];
+
+pub use kafka::KafkaSettings;
 
 const TOPIC_PREFIX: &str = "topic.";
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
@@ -115,6 +132,7 @@ pub struct Settings {
     pub log_format: Format,
     pub log_level: Level,
     pub tls: Option<TlsFiles>,
+    pub kafka: KafkaSettings,
     /// Topic configs for topics that do not set them; checked by the metadata's own rules.
     pub topic_defaults: Vec<(String, String)>,
 }
@@ -213,7 +231,9 @@ impl Said {
             let origin = Origin::File(path.to_owned());
             // An unknown key is named as such whatever its value looks like.
             self.add(&key, String::new(), origin.clone())?;
-            let text = scalar_text(&value).ok_or_else(|| SettingsError::Value {
+            // Of all settings only configs of topics have fractions.
+            let fraction = value.as_float().filter(|_| key.starts_with(TOPIC_PREFIX)).map(|n| n.to_string());
+            let text = scalar_text(&value).or(fraction).ok_or_else(|| SettingsError::Value {
                 key: key.clone(),
                 origin: origin.clone(),
                 why: format!("a {} is not a value of this setting", value.type_str()),
@@ -254,6 +274,7 @@ impl Said {
             log_format: self.required("log.format", Format::parse)?,
             log_level: self.required("log.level", parse_level)?,
             tls: self.tls_files(cert_file, key_file)?,
+            kafka: self.kafka()?,
             topic_defaults: self.topic_defaults()?,
         })
     }
@@ -295,6 +316,15 @@ impl Said {
             origin: self.values[lonely].1.clone(),
             why: format!("needs '{missing}' beside it"),
         })
+    }
+
+    fn kafka(&self) -> Result<KafkaSettings, SettingsError> {
+        let number = |key: &str, min, max| self.required(key, |text| parse_bounded(text, min, max));
+        let truth = |key: &str| self.required(key, parse_truth);
+        let told = self.values.iter().filter_map(|(key, (value, _))| {
+            Some((key.strip_prefix(kafka::PREFIX)?.to_owned(), value.clone()))
+        });
+        KafkaSettings::resolve(kafka::Take { number: &number, truth: &truth }, told.collect())
     }
 
     fn topic_defaults(&self) -> Result<Vec<(String, String)>, SettingsError> {
@@ -402,6 +432,10 @@ fn parse_bounded(text: &str, min: u64, max: u64) -> Result<u64, String> {
     } else {
         Err(format!("{number} is out of bounds: {min} to {max}"))
     }
+}
+
+fn parse_truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("'{text}' is neither true nor false"))
 }
 
 /// `4096`, `64KiB`, `16MiB`, `2GiB`, `1TiB`.

@@ -1,6 +1,6 @@
 //! What a node must be told before it starts.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,15 @@ pub struct NodeConfig {
     pub identity: PathBuf,
     /// One socket per core, in core order, from `net_sockets::bind_group`.
     pub udp: Vec<UdpSocket>,
+    /// Listeners of each core, in core order, from `net_sockets::bind_tcp_group`, one for each address.
+    pub tcp: Vec<Vec<TcpListener>>,
     /// The same for every core but for `core`, `cores`, and `seed`, which are set here. `memory_bytes_max` is a
     /// core's share.
     pub shard: ShardConfig,
     /// The same for every core but for `core`, which is set here.
     pub quic: ServerConfig,
+    /// As `quic`.
+    pub kafka: net_kafka::ServerConfig,
     pub disk: DiskConfig,
     /// How long an idle core looks for work before it sleeps. Zero: not at all.
     pub spin_before_park: Duration,

@@ -19,11 +19,12 @@ use futures_lite::future::or;
 use glommio::nop::NopSubmitter;
 use glommio::timer::Timer;
 use net_quic::Transmit;
-use net_sockets::UdpPort;
+use net_sockets::{TcpGate, UdpPort};
 use storage_disk::Disk;
 use storage_frame::{Now, TimestampMs};
 
 use crate::config::EventSink;
+use crate::kafka::{self, Connections};
 use crate::mesh::MeshEnd;
 use crate::node::Shared;
 use crate::signal::Bell;
@@ -77,6 +78,7 @@ pub(crate) struct State {
     pub(crate) outgoing: Vec<u8>,
     /// The socket was full: `outgoing` is still to be sent, no earlier than this.
     pub(crate) send_blocked: Option<(Transmit, Instant)>,
+    pub(crate) kafka: Connections,
     pub(crate) busy: Duration,
     /// Since somebody asked.
     pub(crate) turn_longest: Duration,
@@ -107,13 +109,15 @@ pub(crate) fn now(begun: Instant) -> Now {
 }
 
 /// Runs the core until it has ended.
-pub(crate) async fn run(core: Rc<Core>) {
-    let tasks = [
+pub(crate) async fn run(core: Rc<Core>, gates: Vec<TcpGate>) {
+    let mut tasks = vec![
         glommio::spawn_local(receive(Rc::clone(&core))),
         glommio::spawn_local(tick(Rc::clone(&core))),
         glommio::spawn_local(keep_time(Rc::clone(&core))),
         glommio::spawn_local(watch_free_space(Rc::clone(&core), core.free_bytes_min)),
     ];
+    let accept = |gate| glommio::spawn_local(kafka::accept(Rc::clone(&core), gate));
+    tasks.extend(gates.into_iter().map(accept));
     let doorbell = Arc::clone(&core.shared.mesh.doorbells[usize::from(core.me.0)]);
     let ring = NopSubmitter::new();
     loop {
@@ -137,6 +141,7 @@ pub(crate) async fn run(core: Rc<Core>) {
     for task in tasks {
         task.cancel().await;
     }
+    kafka::end(&core).await;
 }
 
 /// Feeds the QUIC server from the socket.

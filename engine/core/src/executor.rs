@@ -4,7 +4,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -18,11 +18,12 @@ use engine_shard::{Shard, ShardConfig};
 use engine_turn::CoreLogic;
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use net_quic::{Server, ServerConfig};
-use net_sockets::UdpPort;
+use net_sockets::{TcpGate, UdpPort};
 use storage_disk::{Disk, DiskConfig};
 
 use crate::config::EventSink;
 use crate::core::{Core, State, run};
+use crate::kafka::Connections;
 use crate::mesh::MeshEnd;
 use crate::node::{Control, Shared, StartError};
 use crate::signal::Bell;
@@ -50,8 +51,10 @@ pub(crate) struct CoreSeed {
     pub(crate) data: PathBuf,
     pub(crate) identity: PathBuf,
     pub(crate) socket: UdpSocket,
+    pub(crate) listeners: Vec<TcpListener>,
     pub(crate) shard: ShardConfig,
     pub(crate) quic: ServerConfig,
+    pub(crate) kafka: net_kafka::ServerConfig,
     pub(crate) disk: DiskConfig,
     pub(crate) spin_before_park: Duration,
     pub(crate) events: EventSink,
@@ -85,14 +88,14 @@ pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Resul
 
 async fn live(seed: CoreSeed, started: mpsc::Sender<Started>) {
     let (me, shared) = (seed.me, Arc::clone(&seed.shared));
-    let core = match build(seed).await {
-        Ok(core) => core,
+    let (core, gates) = match build(seed).await {
+        Ok(built) => built,
         Err(error) => return drop(started.send((me, Err(error)))),
     };
     let _ = started.send((me, Ok(())));
     drop(started);
     if begins(me, &shared).await {
-        run(Rc::new(core)).await;
+        run(Rc::new(core), gates).await;
     }
 }
 
@@ -120,7 +123,7 @@ async fn begins(me: CoreId, shared: &Shared) -> bool {
     begins
 }
 
-async fn build(seed: CoreSeed) -> Result<Core, StartError> {
+async fn build(seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
     let CoreSeed { me, cpu, cores, shared, .. } = seed;
     let disk = Disk::open(&seed.data, &seed.identity, me.0, cores, seed.disk).await;
     let disk =
@@ -130,7 +133,9 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
     let mesh = MeshEnd::new(Arc::clone(&shared.mesh), me);
     let free_bytes_min = seed.shard.free_bytes_min;
     let shard = Shard::new(seed.shard, crate::core::now(shared.begun));
-    let logic = CoreLogic::new(me, cores, shard, Server::new(seed.quic));
+    let kafka = net_kafka::Server::new(seed.kafka);
+    let logic = CoreLogic::new(me, cores, shard, Server::new(seed.quic), kafka);
+    let gates = seed.listeners.into_iter().map(TcpGate::new).collect();
     let core = Core {
         me,
         cpu,
@@ -149,6 +154,7 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
             is_stopped: false,
             outgoing: Vec::new(),
             send_blocked: None,
+            kafka: Connections::default(),
             busy: Duration::ZERO,
             turn_longest: Duration::ZERO,
         }),
@@ -156,7 +162,7 @@ async fn build(seed: CoreSeed) -> Result<Core, StartError> {
     };
     // The first turn opens the logs.
     core.work.ring();
-    Ok(core)
+    Ok((core, gates))
 }
 
 fn make_executor(seed: &CoreSeed) -> Result<LocalExecutor, StartError> {

@@ -1,5 +1,5 @@
-//! The cores of a node: one pinned executor each, owning a shard, a QUIC server, a disk and a socket, and the
-//! mesh between them. Drives `engine/turn`; decides nothing.
+//! The cores of a node: one pinned executor each, owning a shard, a server for each protocol, a disk and sockets, and
+//! the mesh between them. Drives `engine/turn`; decides nothing.
 //!
 //! - [`node`]: starting, watching and stopping a node from another thread.
 //! - [`config`]: what a node must be told, as plain data.
@@ -7,7 +7,7 @@
 //! - [`stats`]: what a node tells about itself.
 //!
 //! Inside, `executor` makes a core's thread and ring, `core` is what lives on it, `turn` moves what has gathered in and
-//! out, `mesh` carries messages between cores, `signal` wakes threads and executors; `tests/interleavings.rs` runs
+//! out, `kafka` moves the bytes of Kafka's clients, `mesh` carries messages between cores, `signal` wakes threads and executors; `tests/interleavings.rs` runs
 //! these two under loom.
 //!
 //! Does not know: settings files, certificates, what a request means, what the bytes on disk mean.
@@ -20,6 +20,7 @@ pub mod stats;
 
 mod core;
 mod executor;
+mod kafka;
 mod mesh;
 mod signal;
 mod sync;

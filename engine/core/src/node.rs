@@ -21,7 +21,7 @@ use crate::stats::{CoreStats, NodeStats};
 pub enum StartError {
     #[error(transparent)]
     Cpus(#[from] CpuError),
-    #[error("{sockets} UDP sockets for {cores} cores: there must be one each")]
+    #[error("{sockets} sockets for {cores} cores: there must be one each")]
     Sockets { sockets: usize, cores: usize },
     #[error(
         "the memory this process may lock (RLIMIT_MEMLOCK, {limit_bytes} bytes) is too small for io_uring: raise it with \
@@ -73,6 +73,9 @@ impl Node {
         let cores = config.cpus.len();
         if config.udp.len() != cores {
             return Err(StartError::Sockets { sockets: config.udp.len(), cores });
+        }
+        if config.tcp.len() != cores {
+            return Err(StartError::Sockets { sockets: config.tcp.len(), cores });
         }
         executor::probe_ring()?;
         let shared = Arc::new(Shared::new(cores));
@@ -165,11 +168,12 @@ fn join(threads: Vec<JoinHandle<()>>) {
 }
 
 fn seeds(config: NodeConfig, shared: &Arc<Shared>) -> Vec<CoreSeed> {
-    let NodeConfig { cpus, data, identity, udp, shard, quic, disk, spin_before_park, events } = config;
+    let NodeConfig { cpus, data, identity, udp, tcp, shard, quic, kafka, disk, spin_before_park, events } =
+        config;
     let cores = cpus.len();
-    let numbered = (0..=u8::MAX).map(CoreId).zip(cpus.into_iter().zip(udp));
+    let numbered = (0..=u8::MAX).map(CoreId).zip(cpus.into_iter().zip(udp.into_iter().zip(tcp)));
     numbered
-        .map(|(me, (cpu, socket))| {
+        .map(|(me, (cpu, (socket, listeners)))| {
             let mut shard = shard.clone();
             shard.core = me;
             shard.cores = u8::try_from(cores).unwrap_or(u8::MAX);
@@ -177,6 +181,8 @@ fn seeds(config: NodeConfig, shared: &Arc<Shared>) -> Vec<CoreSeed> {
             shard.seed ^= u64::from(me.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut quic = quic.clone();
             quic.core = me;
+            let mut kafka = kafka.clone();
+            kafka.core = me;
             CoreSeed {
                 me,
                 cpu,
@@ -184,8 +190,10 @@ fn seeds(config: NodeConfig, shared: &Arc<Shared>) -> Vec<CoreSeed> {
                 data: data.clone(),
                 identity: identity.clone(),
                 socket,
+                listeners,
                 shard,
                 quic,
+                kafka,
                 disk: disk.clone(),
                 spin_before_park,
                 events: Arc::clone(&events),

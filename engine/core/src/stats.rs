@@ -24,6 +24,7 @@ pub struct CoreStats {
     pub cpu: usize,
     pub shard: ShardStats,
     pub quic: ServerStats,
+    pub kafka: net_kafka::ServerStats,
     pub disk: DiskStats,
     pub udp: UdpStats,
     pub mesh: MeshStats,

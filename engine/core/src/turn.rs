@@ -37,6 +37,8 @@ impl Core {
             state.mesh.offer(to, state.logic.outbox(to));
         }
         more |= state.logic.settle(begun);
+        // Before the datagrams: once these have run dry the end of the core looks whether its connections are gone.
+        more |= self.send_kafka(state, begun);
         more |= self.send_datagrams(state, begun);
         self.arm(state);
         state.turn_longest = state.turn_longest.max(begun.elapsed());
@@ -140,6 +142,7 @@ impl Core {
             cpu: self.cpu,
             shard: state.logic.shard().stats(),
             quic: state.logic.server().stats(),
+            kafka: state.logic.kafka().stats(),
             disk: self.disk.stats(),
             udp: self.port.stats(),
             mesh: state.mesh.stats(state.logic.backlog()),

@@ -1,11 +1,13 @@
-//! A core without its door: its shard, its clients' server, and the order in which they are told things.
+//! A core without its door: its shard, its clients' servers, one for each protocol, and the order in which they are
+//! told things.
 //!
 //! A driver notes what has happened, moves what other cores sent into the inbox, and takes a turn:
 //!
 //! ```text
-//! handle_datagram, note, inbox -> turn -> Wants
-//!                                      -> outbox(..) to each link -> settle -> poll_transmit until dry or blocked
-//!                                      -> next_timeout
+//! handle_datagram, kafka_mut, note, inbox -> turn -> Wants
+//!                                         -> outbox(..) to each link -> settle
+//!                                         -> poll_transmit, poll_kafka_ready until dry or blocked
+//!                                         -> next_timeout
 //! ```
 //!
 //! What must hold: a request of a client of this core has one owner and is answered through this core; the inbox is
@@ -18,9 +20,11 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use bytes::BytesMut;
-use engine_api::{CoreId, ReplySlot};
-use engine_shard::{Effect, Input, SHARD_KEY_BIT, Shard};
-use net_quic::{Ask, Server, Transmit};
+use engine_api::{Ask, CoreId, ReplySlot, Response};
+use engine_shard::{Effect, Event, Input, Level, SHARD_KEY_BIT, Shard};
+use net_kafka::ConnId;
+use net_kafka::server::KEY_BIT;
+use net_quic::{Server, Transmit};
 use quinn_proto::EcnCodepoint;
 use storage_frame::Now;
 
@@ -39,6 +43,7 @@ pub struct CoreLogic {
     me: CoreId,
     shard: Shard,
     server: Server,
+    kafka: net_kafka::Server,
     outboxes: Outboxes,
     /// Requests of this core's clients that another core answers, by key.
     forwarded: AHashMap<u64, CoreId>,
@@ -74,12 +79,13 @@ impl CoreLogic {
     /// # Panics
     /// When there are fewer ends than cores.
     #[must_use]
-    pub fn new(me: CoreId, mesh_ends: usize, shard: Shard, server: Server) -> Self {
+    pub fn new(me: CoreId, mesh_ends: usize, shard: Shard, server: Server, kafka: net_kafka::Server) -> Self {
         assert!(mesh_ends >= usize::from(shard.cores()), "every core has its end of the mesh");
         Self {
             me,
             shard,
             server,
+            kafka,
             outboxes: Outboxes::new(me, mesh_ends),
             forwarded: AHashMap::new(),
             notes: VecDeque::new(),
@@ -100,6 +106,28 @@ impl CoreLogic {
     #[must_use]
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    #[must_use]
+    pub fn kafka(&self) -> &net_kafka::Server {
+        &self.kafka
+    }
+
+    /// For telling it of connections and of bytes that came or left. The requests in them are taken in the next
+    /// turn.
+    pub fn kafka_mut(&mut self) -> &mut net_kafka::Server {
+        &mut self.kafka
+    }
+
+    /// The next connection of Kafka's protocol that has something to send, is to be closed, or may be read again.
+    pub fn poll_kafka_ready(&mut self, at: Instant) -> Option<ConnId> {
+        self.kafka.poll_ready(at, self.shard.catalog())
+    }
+
+    /// Sending has brought requests to light that a turn can take.
+    #[must_use]
+    pub fn has_kafka_asks(&self) -> bool {
+        self.kafka.has_asks() && !self.outboxes.is_backlogged()
     }
 
     #[must_use]
@@ -148,6 +176,8 @@ impl CoreLogic {
     pub fn all_stopped(&mut self, at: Instant) {
         if self.phase == Phase::Stopped {
             self.phase = Phase::Draining { until: at + DRAIN };
+            // Its goodbye is the end of a stream, behind the last answer: there is nothing to wait for.
+            self.kafka.close(at);
         }
     }
 
@@ -176,12 +206,18 @@ impl CoreLogic {
             }
         }
         reach::mark!("turn.more_than_a_turn", more);
+        while let Some((name, fields)) = self.kafka.poll_event() {
+            wants.push(Want::Event(Event { level: Level::Warn, name, fields }));
+        }
         more
     }
 
     fn expire(&mut self, at: Instant) {
         if self.server.next_timeout().is_some_and(|due| due <= at) {
             self.server.handle_timeout(at);
+        }
+        if self.kafka.next_timeout().is_some_and(|due| due <= at) {
+            self.kafka.handle_timeout(at);
         }
         if self.phase.until().is_some_and(|until| until <= at) {
             reach::mark!("turn.end_by_deadline");
@@ -199,13 +235,7 @@ impl CoreLogic {
             self.receive(now, at, message);
         }
         reach::mark!("turn.requests_backlogged", self.outboxes.is_backlogged());
-        self.asks_wait = loop {
-            if self.outboxes.is_backlogged() {
-                break true;
-            }
-            let Some(ask) = self.server.poll_ask() else { break false };
-            self.route(now, ask);
-        };
+        self.asks_wait = self.take_asks(now, at);
         let mut effects = std::mem::take(&mut self.effects);
         self.shard.end_turn(now, &mut effects);
         self.stats.effects += effects.len() as u64;
@@ -215,6 +245,31 @@ impl CoreLogic {
         }
         self.effects = effects;
         worked
+    }
+
+    /// What clients ask, of each protocol in turn. `true`: the backlog kept some from being looked at.
+    fn take_asks(&mut self, now: Now, at: Instant) -> bool {
+        loop {
+            if self.outboxes.is_backlogged() {
+                return true;
+            }
+            let native = self.server.poll_ask();
+            let kafka = self.kafka.poll_ask(at, self.shard.catalog());
+            if native.is_none() && kafka.is_none() {
+                return false;
+            }
+            for ask in [native, kafka].into_iter().flatten() {
+                self.route(now, ask);
+            }
+        }
+    }
+
+    fn answer(&mut self, at: Instant, key: u64, response: Response) {
+        if key & KEY_BIT == 0 {
+            self.server.handle_response(at, key, response);
+        } else {
+            self.kafka.handle_response(at, key, response);
+        }
     }
 
     fn handle(&mut self, now: Now, input: Input) {
@@ -236,7 +291,7 @@ impl CoreLogic {
                 // Cancelled while the answer was on its way: nobody waits.
                 reach::mark!("turn.reply_after_cancel", !self.forwarded.contains_key(&key));
                 if self.forwarded.remove(&key).is_some() {
-                    self.server.handle_response(at, key, response);
+                    self.answer(at, key, response);
                 }
             }
         }
@@ -287,7 +342,7 @@ impl CoreLogic {
                 }
             }
             Effect::Reply(slot, response) if slot.core == self.me => {
-                self.server.handle_response(at, slot.key, response);
+                self.answer(at, slot.key, response);
             }
             Effect::Reply(slot, response) => {
                 self.outboxes.send(slot.core, Message::Reply { key: slot.key, response });
@@ -335,6 +390,7 @@ impl CoreLogic {
         reach::mark!("turn.paused_by_link", pause && !self.outboxes.is_flushed());
         reach::mark!("turn.clients_resumed", !pause);
         self.server.set_paused(at, pause);
+        self.kafka.set_paused(at, pause);
         asks_can_go || !pause
     }
 
@@ -363,6 +419,7 @@ impl CoreLogic {
                 self.outboxes.is_flushed()
                     && self.forwarded.is_empty()
                     && self.server.stats().send_buffered_bytes == 0
+                    && self.kafka.stats().connections == 0
             }
             Phase::Closing { .. } => true,
             Phase::Running | Phase::Stopping | Phase::Stopped | Phase::Ended => false,
@@ -383,6 +440,7 @@ impl CoreLogic {
 
     /// When the next turn is due at the latest; for use once [`poll_transmit`](Self::poll_transmit) has run dry.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        [self.server.next_timeout(), self.phase.until()].into_iter().flatten().min()
+        let timeouts = [self.server.next_timeout(), self.kafka.next_timeout(), self.phase.until()];
+        timeouts.into_iter().flatten().min()
     }
 }

@@ -5,6 +5,9 @@
 
 use quinn_proto::StreamId;
 
+/// Indexes end here: the bits above, 30 and 31, mark keys that are not this room's.
+const INDEXES: usize = 1 << 30;
+
 /// Who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot {
@@ -30,7 +33,9 @@ impl Slots {
     pub(crate) fn insert(&mut self, slot: Slot) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, slot: None });
-            u32::try_from(self.entries.len() - 1).expect("connections times requests are below 2^32")
+            let index = self.entries.len() - 1;
+            assert!(index < INDEXES, "connections times requests are below 2^30");
+            index as u32
         });
         let entry = &mut self.entries[index as usize];
         assert!(entry.slot.is_none(), "a free entry holds nobody");

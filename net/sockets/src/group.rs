@@ -9,6 +9,7 @@
 //! packets. So the first socket is bound alone, which fails if anyone else has the port, and opened to the others
 //! only afterwards.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
@@ -31,13 +32,41 @@ pub struct UdpGroup {
     pub send_buffer_bytes: usize,
 }
 
+/// What a port is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// As `ss` wants it.
+    fn letter(self) -> char {
+        match self {
+            Self::Tcp => 't',
+            Self::Udp => 'u',
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
 /// Why the port cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("UDP port {} is in use ({address}): stop the other process (see `ss -ulpn`) or choose another --listen address", address.port())]
-    InUse { address: SocketAddr },
-    #[error("UDP port {} may not be bound ({address}): ports below 1024 take CAP_NET_BIND_SERVICE, choose a higher one", address.port())]
-    Forbidden { address: SocketAddr },
+    #[error("{protocol} port {} is in use ({address}): stop the other process (see `ss -{}lpn`) or choose another --listen address",
+        address.port(), protocol.letter())]
+    InUse { protocol: Transport, address: SocketAddr },
+    #[error("{protocol} port {} may not be bound ({address}): ports below 1024 take CAP_NET_BIND_SERVICE, choose a higher one",
+        address.port())]
+    Forbidden { protocol: Transport, address: SocketAddr },
     #[error(
         "{address} is not an address of this machine: choose one that `ip address` shows, or 0.0.0.0 or [::] for all"
     )]
@@ -56,7 +85,7 @@ pub enum BindError {
 pub fn bind_group(address: SocketAddr, cores: usize) -> Result<UdpGroup, BindError> {
     assert!((1..=256).contains(&cores), "{cores} cores");
     let first = open(address)?;
-    first.bind(&address.into()).map_err(|error| bind_error(address, error))?;
+    first.bind(&address.into()).map_err(|error| bind_error(Transport::Udp, address, error))?;
     let system = |what| move |source| BindError::System { what, address, source };
     let bound = first.local_addr().map_err(system("learn the port"))?;
     let address = bound.as_socket().expect("an IP socket has an IP address");
@@ -65,7 +94,7 @@ pub fn bind_group(address: SocketAddr, cores: usize) -> Result<UdpGroup, BindErr
     for _ in 1..cores {
         let next = open(address)?;
         next.set_reuse_port(true).map_err(system("share the port among cores"))?;
-        next.bind(&address.into()).map_err(|error| bind_error(address, error))?;
+        next.bind(&address.into()).map_err(|error| bind_error(Transport::Udp, address, error))?;
         sockets.push(next);
     }
     if cores > 1 {
@@ -102,10 +131,10 @@ fn open(address: SocketAddr) -> Result<Socket, BindError> {
     Ok(socket)
 }
 
-fn bind_error(address: SocketAddr, source: io::Error) -> BindError {
+pub(crate) fn bind_error(protocol: Transport, address: SocketAddr, source: io::Error) -> BindError {
     match source.raw_os_error() {
-        Some(libc::EADDRINUSE) => BindError::InUse { address },
-        Some(libc::EACCES) => BindError::Forbidden { address },
+        Some(libc::EADDRINUSE) => BindError::InUse { protocol, address },
+        Some(libc::EACCES) => BindError::Forbidden { protocol, address },
         Some(libc::EADDRNOTAVAIL) => BindError::NotLocal { address },
         _ => BindError::System { what: "bind", address, source },
     }

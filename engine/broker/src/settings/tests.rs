@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn load(toml: &str, env: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
@@ -56,6 +58,23 @@ fn topic_defaults_nest_in_file_and_environment() {
 }
 
 #[test]
+fn kafka_s_settings_have_its_names_and_units() {
+    let settings = load("", &[], &[]).unwrap().kafka;
+    assert!(settings.auto_create_topics);
+    assert_eq!(settings.offsets_retention, Duration::from_secs(7 * 24 * 3600));
+    let env = [("MILLSTREAM_KAFKA__NUM__PARTITIONS", "3")];
+    let toml = "[kafka]\n\"auto.create.topics.enable\" = false\n\"group.min.session.timeout.ms\" = 100\n";
+    let settings = load(toml, &env, &[]).unwrap().kafka;
+    assert_eq!((settings.auto_create_topics, settings.partitions_default), (false, 3));
+    assert_eq!(settings.session_timeout_min, Duration::from_millis(100));
+    assert!(settings.told.contains(&("num.partitions".to_owned(), "3".to_owned())), "{:?}", settings.told);
+    refuse("[kafka]\n\"num.partition\" = 1", &[], "did you mean 'kafka.num.partitions'?");
+    refuse("[kafka]\n\"num.partitions\" = 0", &[], "out of bounds");
+    refuse("[kafka]\n\"default.replication.factor\" = 3", &[], "out of bounds: 1 to 1");
+    refuse("[kafka]\n\"auto.create.topics.enable\" = \"maybe\"", &[], "neither true nor false");
+}
+
+#[test]
 fn values_out_of_bounds_or_of_the_wrong_kind_are_refused_with_their_origin() {
     refuse("memory = 5", &[], "setting 'memory'");
     refuse("memory = 5", &[], "out of bounds");
@@ -105,8 +124,11 @@ fn the_annotated_example_says_every_key_with_its_default() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config/millstream.toml");
     let text = std::fs::read_to_string(path).unwrap();
     for (key, default) in KEYS {
-        let last = key.rsplit('.').next().unwrap();
-        let line = text.lines().find(|line| line.trim_start_matches("# ").starts_with(&format!("{last} = ")));
+        let name = match key.strip_prefix(kafka::PREFIX) {
+            Some(name) => format!("\"{name}\""),
+            None => key.rsplit('.').next().unwrap().to_owned(),
+        };
+        let line = text.lines().find(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
         let line = line.unwrap_or_else(|| panic!("{key} is missing"));
         assert!(line.contains(default), "{key}: {line} should say {default}");
     }

@@ -53,7 +53,7 @@ impl Node {
         let ends = usize::from(cores) + 1;
         let made = (0..cores).map(CoreId).map(|me| {
             let shard = Shard::new(shard_config(me, cores), now_of(Duration::ZERO));
-            CoreLogic::new(me, ends, shard, Server::new(server_config(me)))
+            CoreLogic::new(me, ends, shard, Server::new(server_config(me)), kafka_server(me))
         });
         let mut node = Self {
             at: begun,
@@ -243,6 +243,22 @@ impl Node {
 pub(super) fn partition_of(topic: &TopicDescription, core: usize) -> PartitionId {
     let found = topic.partitions.iter().find(|partition| usize::from(partition.core.0) == core);
     PartitionId { topic: topic.id, index: found.expect("partitions are spread over cores").index }
+}
+
+fn kafka_server(core: CoreId) -> net_kafka::Server {
+    net_kafka::Server::new(net_kafka::ServerConfig {
+        core,
+        node: NodeId(1),
+        advertise: None,
+        connections_max: 100,
+        request_bytes_max: 2 << 20,
+        idle_timeout: Duration::from_secs(30),
+        auto_create_topics: true,
+        partitions_default: 1,
+        replicas_default: 1,
+        topic_defaults: Vec::new(),
+        node_configs: Vec::new(),
+    })
 }
 
 fn now_of(mono: Duration) -> Now {

@@ -50,7 +50,9 @@ impl Process {
             let mut quic = quic.clone();
             quic.core = CoreId(me);
             quic.seed = quic.seed.map(|seed| seed ^ u64::from(me) << 56);
-            let logic = CoreLogic::new(CoreId(me), ends, Shard::new(shard, now), Server::new(quic));
+            let kafka = net_kafka::Server::new(kafka_config(&shard));
+            let shard = Shard::new(shard, now);
+            let logic = CoreLogic::new(CoreId(me), ends, shard, Server::new(quic), kafka);
             Core { logic, turn_at: None, stalled_until: Duration::ZERO }
         };
         Self {
@@ -119,5 +121,22 @@ impl Process {
         let mut messages = VecDeque::new();
         let waiting = (0..end).filter(|from| self.links[*from][end].take(&mut messages)).collect();
         (messages, waiting)
+    }
+}
+
+/// As large as a node is: nobody speaks Kafka's protocol to it yet.
+fn kafka_config(shard: &ShardConfig) -> net_kafka::ServerConfig {
+    net_kafka::ServerConfig {
+        core: shard.core,
+        node: shard.node,
+        advertise: None,
+        connections_max: 1000,
+        request_bytes_max: 100 << 20,
+        idle_timeout: Duration::from_secs(600),
+        auto_create_topics: true,
+        partitions_default: 1,
+        replicas_default: 1,
+        topic_defaults: Vec::new(),
+        node_configs: Vec::new(),
     }
 }

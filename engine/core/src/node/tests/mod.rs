@@ -12,7 +12,7 @@ use engine_api::{
 use engine_shard::{Level, ShardConfig};
 use futures_lite::future::block_on;
 use net_quic::ServerConfig;
-use net_sockets::bind_group;
+use net_sockets::{bind_group, bind_tcp_group};
 use net_wire::OpenRead;
 use storage_disk::DiskConfig;
 use storage_frame::{BatchBuilder, Frame, Offset, TimestampMs};
@@ -56,13 +56,15 @@ struct Place {
     directory: tempfile::TempDir,
     certificate: Certificate,
     starts: u32,
+    /// Where the node started last listens for Kafka's clients.
+    kafka: Option<SocketAddr>,
 }
 
 impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("identity"), vec![7; 4096]).unwrap();
-        Self { directory, certificate: Certificate::new(), starts: 0 }
+        Self { directory, certificate: Certificate::new(), starts: 0, kafka: None }
     }
 
     fn config(&mut self, cores: usize) -> (NodeConfig, SocketAddr) {
@@ -97,13 +99,30 @@ impl Place {
             send_buffer_bytes: 256 << 10,
             seed: None,
         };
+        let tcp = bind_tcp_group("127.0.0.1:0".parse().unwrap(), cores).unwrap();
+        self.kafka = Some(tcp.address);
+        let kafka = net_kafka::ServerConfig {
+            core: CoreId(0),
+            node: NodeId(1),
+            advertise: None,
+            connections_max: 8,
+            request_bytes_max: 2 << 20,
+            idle_timeout: Duration::from_secs(30),
+            auto_create_topics: true,
+            partitions_default: 1,
+            replicas_default: 1,
+            topic_defaults: Vec::new(),
+            node_configs: Vec::new(),
+        };
         let config = NodeConfig {
             cpus: available_cpus().unwrap().into_iter().take(cores).collect(),
             identity: data.join("identity"),
             data,
             udp: group.sockets,
+            tcp: tcp.listeners.into_iter().map(|listener| vec![listener]).collect(),
             shard,
             quic,
+            kafka,
             disk: DiskConfig { spares_free_bytes_min: 0, ..DiskConfig::default() },
             spin_before_park: Duration::ZERO,
             events: quiet(),
