@@ -235,6 +235,18 @@ pub enum Fact {
         group: String,
         client: ClientId,
     },
+    /// A member is dead: it says nothing any more.
+    MemberSilent {
+        group: String,
+        member: String,
+        session: Duration,
+    },
+    /// Who is in a group, as its coordinator says.
+    GroupDescribed {
+        group: String,
+        asked_at: Duration,
+        members: Vec<String>,
+    },
     CommitSent {
         commit: CommitId,
         group: String,

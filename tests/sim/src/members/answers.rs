@@ -27,6 +27,7 @@ impl Members {
             }
             Asked::Commit { commit, consumer, group } => self.on_committed(commit, consumer, group, answer),
             Asked::Offsets { group, is_audit } => self.on_offsets(group, is_audit, asked_at, answer),
+            Asked::Describe { group } => self.on_described(group, asked_at, answer),
             Asked::Topic { .. } => Err(format!("a topic was made by {answer:?}")),
         }
     }
@@ -165,6 +166,25 @@ impl Members {
         };
         self.wishes.facts.push(fact);
         Ok(())
+    }
+
+    fn on_described(
+        &mut self,
+        group: usize,
+        asked_at: Duration,
+        answer: Result<GroupAnswer, GroupError>,
+    ) -> Result<(), String> {
+        let group = self.groups[group].name.clone();
+        match answer {
+            Ok(GroupAnswer::Described(described)) => {
+                let members = described.members.into_iter().map(|member| member.member).collect();
+                self.wishes.facts.push(Fact::GroupDescribed { group, asked_at, members });
+                Ok(())
+            }
+            Ok(other) => Err(format!("a description was asked of {group}, and answered was {other:?}")),
+            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) => Err(format!("{group} is not described: {error}")),
+        }
     }
 
     fn on_offsets(

@@ -223,7 +223,7 @@ impl Members {
             | Asked::Heartbeat { consumer }
             | Asked::Leave { consumer } => *consumer == nth,
             Asked::Commit { consumer, .. } => *consumer == Some(nth),
-            Asked::Topic { .. } | Asked::Offsets { .. } => false,
+            Asked::Topic { .. } | Asked::Offsets { .. } | Asked::Describe { .. } => false,
         };
         let keys: Vec<u64> =
             self.pending.iter().filter(|(_, (_, asked))| mine(asked)).map(|(key, _)| *key).collect();
@@ -238,6 +238,10 @@ impl Members {
         consumer.is_waiting = false;
         consumer.is_committing = false;
         let (client, group) = (consumer.client, self.groups[consumer.group].name.clone());
+        if !consumer.member.is_empty() {
+            let (member, session) = (consumer.member.clone(), self.manners.session);
+            self.wishes.facts.push(Fact::MemberSilent { group: group.clone(), member, session });
+        }
         consumer.go(back_at);
         self.wishes.facts.push(Fact::GroupLeft { client, group });
     }

@@ -42,6 +42,7 @@ enum Asked {
     Leave { consumer: usize },
     Commit { commit: CommitId, consumer: Option<usize>, group: usize },
     Offsets { group: usize, is_audit: bool },
+    Describe { group: usize },
 }
 
 #[derive(Debug)]
@@ -152,6 +153,7 @@ impl Members {
                     self.commit_is_over(consumer, group);
                 }
                 Asked::Offsets { group, .. } => self.groups[group].is_auditing = false,
+                Asked::Describe { .. } => {}
             }
         }
     }
@@ -169,6 +171,7 @@ impl Members {
         if !self.groups.is_empty() && self.dice.one_in(10) {
             let group = self.dice.below(self.groups.len() as u64) as usize;
             self.ask_offsets(group, false);
+            self.ask_group(group, Asked::Describe { group }, GroupAsk::Describe);
         }
     }
 

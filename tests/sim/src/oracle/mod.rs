@@ -24,6 +24,7 @@ mod promise;
 mod refusal;
 mod regrouping;
 mod retention;
+mod sessions;
 mod tails;
 mod topics;
 mod values;
@@ -81,5 +82,6 @@ pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
         Box::new(commits::Commits::new(rules)),
         Box::new(fencing::Fencing::default()),
         Box::new(regrouping::Regrouping::new(rules)),
+        Box::new(sessions::Sessions::default()),
     ]
 }

@@ -1,0 +1,85 @@
+//! Whoever says nothing for its session is out of its group (I16), within one life of the node: a start gives members a
+//! new session, and a core that takes no turns sees nobody's end.
+//!
+//! Source: Kafka's documentation of `session.timeout.ms`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Oracle, Violation};
+use crate::fact::{At, Fact};
+
+/// From the end of a session to the coordinator's noticing: its tick, the way of the last words, a core that stalls.
+const NOTICED_WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    /// Dead members by group and id, and when they must be out.
+    out_at: BTreeMap<(String, String), Duration>,
+}
+
+impl Oracle for Sessions {
+    fn name(&self) -> &'static str {
+        "sessions"
+    }
+
+    fn hear(&mut self, at: &At) -> Result<(), Violation> {
+        match &at.fact {
+            Fact::MemberSilent { group, member, session } => {
+                self.out_at.insert((group.clone(), member.clone()), at.time + *session + NOTICED_WITHIN);
+            }
+            Fact::Began { .. } | Fact::Crashed { .. } | Fact::Stopped { .. } => self.out_at.clear(),
+            Fact::GroupDescribed { group, asked_at, members } => {
+                for member in members {
+                    let out_at = self.out_at.get(&(group.clone(), member.clone()));
+                    if let Some(out_at) = out_at.filter(|out_at| **out_at <= *asked_at) {
+                        return Err(Violation(format!(
+                            "'{member}' is dead, was to be out of {group} at {out_at:?} and is in it at {:?}",
+                            at.time
+                        )));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::history::History;
+
+    fn silent() -> Fact {
+        let session = Duration::from_secs(3);
+        Fact::MemberSilent { group: "g".to_owned(), member: "a".to_owned(), session }
+    }
+
+    fn described(history: &mut History, members: &[&str]) {
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        let asked_at = history.now;
+        history.fact(Fact::GroupDescribed { group: "g".to_owned(), asked_at, members });
+    }
+
+    #[test]
+    fn a_dead_member_may_stay_for_its_session_and_no_longer() {
+        let mut history = History::new(Sessions::default());
+        history.fact(silent());
+        described(&mut history, &["a", "b"]);
+        history.now += Duration::from_secs(20);
+        described(&mut history, &["b"]);
+        history.passes();
+        described(&mut history, &["a", "b"]);
+        history.fails_with("'a' is dead, was to be out of g at");
+    }
+
+    #[test]
+    fn a_start_gives_a_new_session() {
+        let mut history = History::new(Sessions::default());
+        history.fact(silent()).crash();
+        history.now += Duration::from_secs(20);
+        described(&mut history, &["a"]);
+        history.passes();
+    }
+}
