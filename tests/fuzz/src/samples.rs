@@ -13,6 +13,8 @@ use storage_log::{FileName, LogConfig, SegmentId};
 
 use crate::disk::{Files, Running, config};
 
+mod kafka;
+
 /// Input of one target.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -35,6 +37,7 @@ pub fn samples() -> Vec<Sample> {
         of("frame", frames().iter().map(frame_input).collect()).collect(),
         of("identity", identities()).collect(),
         of("index", vec![files[&FileName::Index(SegmentId(1))].clone()]).collect(),
+        of("kafka", kafka::kafka()).collect(),
         of("messages", messages().iter().map(|message| message_input(message)).collect()).collect(),
         of("metadata", metadata()).collect(),
         of("quic", quic()).collect(),

@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     FRAME,
     IDENTITY,
     INDEX,
+    KAFKA,
     MESSAGES,
     METADATA,
     QUIC,
@@ -49,6 +50,8 @@ pub const FORMATS: Target = Target::new("formats", formats::formats, 64 << 10, 6
 pub const FRAME: Target = Target::new("frame", frame::frame, 16 << 10, 16);
 pub const IDENTITY: Target = Target::new("identity", identity::identity, 64 << 10, 8);
 pub const INDEX: Target = Target::new("index", index::index, 16 << 10, 16);
+// Answers are larger than requests that ask for everything there is, and 64 of a connection may wait.
+pub const KAFKA: Target = Target::new("kafka", kafka::kafka, 32 << 20, 1024);
 pub const MESSAGES: Target = Target::new("messages", messages::messages, 64 << 10, 128);
 pub const METADATA: Target = Target::new("metadata", metadata::metadata, 4 << 20, 256);
 pub const QUIC: Target = Target::new("quic", quic::quic, 32 << 20, 1024);

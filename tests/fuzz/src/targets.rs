@@ -9,6 +9,7 @@ pub mod formats;
 pub mod frame;
 pub mod identity;
 pub mod index;
+pub mod kafka;
 pub mod messages;
 pub mod metadata;
 pub mod quic;

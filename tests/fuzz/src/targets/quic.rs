@@ -187,7 +187,7 @@ fn batch(value: &[u8]) -> Frame {
     batch.seal(None)
 }
 
-fn response(request: &Request, well: bool) -> Response {
+pub(super) fn response(request: &Request, well: bool) -> Response {
     let refused = || TopicError::Unknown { name: "t".to_owned() };
     match request {
         Request::Produce(produce) => Response::Produce(Ok(Produced {
