@@ -7,6 +7,7 @@ mod clock;
 mod cores;
 mod damage;
 mod full_disk;
+mod groups;
 mod hostile;
 mod kill;
 mod memory;
