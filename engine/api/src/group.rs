@@ -136,7 +136,7 @@ pub struct CommitOffsets {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitOffset {
     pub partition: u32,
-    /// The next record to read.
+    /// The next record to read. Above 2^63 - 1, where no log goes: what was committed is forgotten.
     pub offset: Offset,
     /// -1: not said.
     pub leader_epoch: i32,

@@ -18,6 +18,9 @@ use crate::group::{Group, Phase};
 use crate::limits::{BYTES_MAX, ENTRY_BYTES, STORES_MAX, TOMBSTONES_AT_ONCE};
 use crate::record;
 
+/// No log has offsets above it.
+const OFFSET_MAX: u64 = i64::MAX as u64;
+
 type ByPartition<T> = Vec<(String, Vec<(u32, T)>)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,9 +104,10 @@ impl Group {
                 let partition = offset.partition;
                 let checked = check_offset(&offset, partitions_count, turn.config.metadata_bytes_max);
                 if checked.is_ok() {
-                    let to = committed(offset, turn.now.wall, expires_at);
-                    records.push(record::offset(&self.id, &topic, partition, Some(&to)));
-                    changes.push(Applied { topic: topic.clone(), partition, to: Some(to) });
+                    let to =
+                        (offset.offset.0 <= OFFSET_MAX).then(|| committed(offset, turn.now.wall, expires_at));
+                    records.push(record::offset(&self.id, &topic, partition, to.as_ref()));
+                    changes.push(Applied { topic: topic.clone(), partition, to });
                 }
                 results.push((partition, checked));
             }

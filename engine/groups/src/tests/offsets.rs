@@ -35,6 +35,17 @@ fn a_commit_is_visible_and_answered_when_it_is_durable() {
     assert_eq!(of(&mut h, 1), Some(7));
 }
 
+/// kafkajs resets a group's offsets by committing -1 or -2.
+#[test]
+fn committing_an_offset_that_no_log_has_forgets_what_was_committed() {
+    let mut h = Harness::new();
+    h.answered("g", commit(id("", -1), &[("t", 0, 7), ("t", 1, 8)])).unwrap();
+    h.answered("g", commit(id("", -1), &[("t", 0, u64::MAX - 1), ("t", 2, u64::MAX)])).unwrap();
+    assert_eq!((of(&mut h, 0), of(&mut h, 1), of(&mut h, 2)), (None, Some(8), None));
+    h.restart();
+    assert_eq!((of(&mut h, 0), of(&mut h, 1), of(&mut h, 2)), (None, Some(8), None));
+}
+
 #[test]
 fn an_unknown_group_has_committed_nothing() {
     let mut h = Harness::new();

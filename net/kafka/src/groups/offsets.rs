@@ -91,10 +91,10 @@ fn commit_of(
     if partitions.is_none_or(|count| partition >= count) {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
-    let offset = u64::try_from(asked.committed_offset).map_err(|_| ResponseError::OffsetOutOfRange)?;
     Ok(CommitOffset {
         partition,
-        offset: Offset(offset),
+        // Below zero (kafkajs resets offsets with -1 and -2) it is above all offsets, which forgets.
+        offset: Offset(asked.committed_offset.cast_unsigned()),
         leader_epoch: asked.committed_leader_epoch,
         metadata: asked.committed_metadata.map(|text| text.to_string()).unwrap_or_default(),
     })

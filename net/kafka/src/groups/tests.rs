@@ -427,6 +427,13 @@ fn commits_carry_what_their_version_has() {
     assert_eq!((asked.retention, asked.member.instance.as_deref()), (None, Some("i")));
     let commit = &asked.topics[0].1[0];
     assert_eq!((commit.leader_epoch, commit.metadata.as_str()), (4, ""));
+    // kafkajs resets offsets so.
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(-2);
+    let topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic]);
+    let (_, ask) = ask_one(5, &request, Err(GroupError::Loading));
+    let GroupAsk::Commit(asked) = ask else { panic!("asks {ask:?}") };
+    assert!(asked.topics[0].1[0].offset > Offset(i64::MAX as u64), "which forgets");
 }
 
 #[test]
