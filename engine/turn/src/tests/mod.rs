@@ -1,6 +1,7 @@
 //! Whole turns of several cores, through the public face.
 
 mod client;
+mod kafka;
 mod node;
 
 use std::time::Duration;
