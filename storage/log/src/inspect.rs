@@ -13,7 +13,7 @@ use storage_frame::{FRAME_ALIGN, Frame, FrameHeader, HEADER_BYTES, LogId, Offset
 use crate::checkpoint::Checkpoint;
 use crate::disk_op::{BLOCK_BYTES, SegmentId};
 use crate::index::SegmentIndex;
-use crate::segment::{FIRST_FRAME, Segment};
+use crate::segment::{FIRST_FRAME, NO_TIMESTAMP, Segment};
 use crate::segment_header::{FirstBlock, SegmentHeader};
 pub use check::{Finding, LogCheck, Severity, Summary};
 
@@ -224,6 +224,8 @@ pub struct ListedSegment {
     /// Its frames reached at least that far.
     pub end_position: u64,
     pub max_timestamp: Option<TimestampMs>,
+    /// Compaction wrote it in place of these, first and last.
+    pub stands_for: Option<(SegmentId, SegmentId)>,
 }
 
 /// What a checkpoint says.
@@ -237,6 +239,8 @@ pub struct CheckpointInfo {
     /// Opening scans from here.
     pub scan_from: Offset,
     pub closed_in_order: bool,
+    /// What stands before it has been compacted against all of that; 0: nothing has.
+    pub clean_end: Offset,
     pub app_state_bytes: Option<usize>,
     /// Oldest first; the last one takes the appends.
     pub segments: Vec<ListedSegment>,
@@ -253,6 +257,7 @@ pub fn checkpoint(file: &Bytes) -> Result<CheckpointInfo, String> {
         durable_end: found.durable.offset,
         scan_from: found.scan.offset,
         closed_in_order: found.clean,
+        clean_end: found.clean_end,
         app_state_bytes: found.app_state.as_ref().map(Bytes::len),
         segments: found.segments.iter().map(ListedSegment::from).collect(),
     })
@@ -265,7 +270,9 @@ impl From<&Segment> for ListedSegment {
             generation: segment.generation,
             base_offset: segment.base,
             end_position: segment.end_position,
-            max_timestamp: (!segment.is_empty()).then_some(segment.max_timestamp),
+            max_timestamp: Some(segment.max_timestamp)
+                .filter(|at| !segment.is_empty() && *at != NO_TIMESTAMP),
+            stands_for: segment.stands_for,
         }
     }
 }

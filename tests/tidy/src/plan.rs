@@ -150,6 +150,7 @@ pub const PURE_PACKAGES: &[&str] = &[
     "ring",
     "rkyv",
     "rustls",
+    "sha2",
     "slab",
     "snap",
     "strsim",

@@ -68,8 +68,11 @@ fn dump_segment(mut walk: SegmentWalk, format: Format, out: &mut Output) -> Resu
 }
 
 fn segment_text(info: &SegmentInfo) -> String {
+    let stands_for = info
+        .stands_for
+        .map_or(String::new(), |(first, last)| format!("  compacted from {} to {}", first.0, last.0));
     format!(
-        "log {}  segment {}  label {}  generation {}  base offset {}  created {}  segment before ends at {}",
+        "log {}  segment {}  label {}  generation {}  base offset {}  created {}  segment before ends at {}{stands_for}",
         info.log,
         info.segment.0,
         info.label,
@@ -89,11 +92,13 @@ fn segment_json(info: &SegmentInfo) -> Value {
         "base_offset": info.base_offset.0,
         "created": info.created.0,
         "previous_end": info.previous_end,
+        "stands_for": info.stands_for.map(|(first, last)| [first.0, last.0]),
     }})
 }
 
 fn frame_text(at: &FrameAt) -> String {
     let header = at.frame.header();
+    let time = |at| if header.has_no_records() { "-".to_owned() } else { rfc3339(at) };
     let mut text = format!(
         "{:>10}  offsets {} to {}  epoch {}  records {}  payload {} bytes  {:?} {:?}  time {} to {}",
         at.position,
@@ -104,14 +109,24 @@ fn frame_text(at: &FrameAt) -> String {
         header.payload_bytes,
         header.encoding,
         header.codec,
-        rfc3339(header.first_timestamp.0),
-        rfc3339(header.max_timestamp.0),
+        time(header.first_timestamp.0),
+        time(header.max_timestamp.0),
     );
     if let Some(producer) = header.producer {
         text.push_str(&format!(
             "  producer {} epoch {} sequence {}",
             producer.id, producer.epoch, producer.base_sequence
         ));
+    }
+    if let Some(compaction) = header.compaction {
+        text.push_str(match () {
+            () if header.has_no_records() => "  compacted, none left",
+            () if compaction.holes => "  compacted, with holes",
+            () => "  compacted",
+        });
+        if let Some(at) = compaction.tombstones_at {
+            text.push_str(&format!("  tombstones since {}", rfc3339(at.0)));
+        }
     }
     if at.starts_write {
         text.push_str("  starts a write");
@@ -139,6 +154,13 @@ fn frame_json(at: &FrameAt) -> Value {
     if let Some(producer) = header.producer {
         value["producer"] =
             json!({"id": producer.id, "epoch": producer.epoch, "base_sequence": producer.base_sequence});
+    }
+    if let Some(compaction) = header.compaction {
+        value["compaction"] = json!({
+            "holes": compaction.holes,
+            "is_empty": header.has_no_records(),
+            "tombstones_at": compaction.tombstones_at.map(|at| at.0),
+        });
     }
     value
 }

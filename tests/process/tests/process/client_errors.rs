@@ -95,7 +95,7 @@ fn an_unknown_config_is_refused_with_the_nearest_known_one() {
         let create = |config: &str| cli.run(&["topic", "create", "configs", "--config", config]);
         create("retention.mz=1").expect(1).says(&["retention.mz", "retention.ms"]);
         create("retention.ms=soon").expect(1).says(&["retention.ms", "soon"]);
-        create("cleanup.policy=compact").expect(1).says(&["cleanup.policy", "compact"]);
+        create("cleanup.policy=compress").expect(1).says(&["cleanup.policy", "compact"]);
         create("retention.ms").fails();
         create("retention.ms=3600000").expect(0);
         cli.run(&["topic", "alter", "configs", "--config", "segmnt.bytes=1"])

@@ -36,7 +36,7 @@ fn batch(round: u32, producer: Option<Producer>) -> Frame {
     let mut builder = BatchBuilder::new();
     for key in 0..KEYS {
         let value = format!("{round} ").repeat(30_000);
-        let value = (key != 3 || round % 2 == 0).then_some(value.as_bytes());
+        let value = (key != 3 || round.is_multiple_of(2)).then_some(value.as_bytes());
         builder.push(TimestampMs(1000), Some(&key.to_le_bytes()), value, []).expect("a small record");
     }
     builder.seal(producer)
@@ -120,7 +120,7 @@ fn power_may_go_at_every_operation() {
     loop {
         let mut node = Node::new(disk::empty(), &settings());
         node.disk_ops_left = Some(cut);
-        node.last_op_is_done = cut % 2 == 0;
+        node.last_op_is_done = cut.is_multiple_of(2);
         let acknowledged = run(&mut node);
         let is_over = node.disk_ops_left != Some(0);
         compacted += usize::from(node.events_named("log_compacted") > 0);
