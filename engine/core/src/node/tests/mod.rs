@@ -1,6 +1,7 @@
 //! A real node on a temporary directory, spoken to over QUIC.
 
 mod client;
+mod kafka;
 
 use std::net::SocketAddr;
 use std::path::Path;
