@@ -93,6 +93,8 @@ pub(crate) struct Conn {
     out: VecDeque<Bytes>,
     out_bytes: usize,
     is_closing: bool,
+    /// The client has closed it: nobody is told anything, but what has come is carried out.
+    is_gone: bool,
     /// No further requests are taken: the broker ends.
     is_draining: bool,
     /// Since when the request that is being read has been waited for.
@@ -125,6 +127,7 @@ impl Conn {
             out: VecDeque::new(),
             out_bytes: 0,
             is_closing: false,
+            is_gone: false,
             is_draining: false,
             half_since: None,
             active_at: now,
@@ -136,6 +139,21 @@ impl Conn {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Gone, and nothing is left of it that can be carried out.
+    pub(crate) fn is_spent(&self) -> bool {
+        let has_request = self.missing_bytes() == Some(0) || self.read_has_more();
+        self.is_gone && (self.is_closing || self.is_draining || !has_request)
+    }
+
+    /// More than one request, or more than its size says.
+    fn read_has_more(&self) -> bool {
+        self.read.len() >= SIZE_BYTES && self.missing_bytes().is_none()
     }
 
     pub(crate) fn flights_open(&self) -> usize {
@@ -227,6 +245,10 @@ impl Conn {
                 Err(end) => self.end(now, desk, None, &end),
             }
         }
+        if self.is_gone {
+            self.out.clear();
+            self.out_bytes = 0;
+        }
         self.note_half(now, desk);
         if self.is_draining && self.flights.is_empty() {
             self.is_closing = true;
@@ -291,6 +313,9 @@ impl Conn {
         }
         if let Err(error) = check(api, head.version, &mut frame) {
             return self.end(now, desk, Some(&head), &error.into());
+        }
+        if self.is_gone && waits_for_others(api.key) {
+            return;
         }
         let mut context = Context::new(now, catalog, desk, self.peer, api.key, &head, &mut self.session);
         let outcome = (api.start)(&mut context, frame);
@@ -375,12 +400,15 @@ impl Conn {
         }
     }
 
-    /// Cancels what a flight has still open.
+    /// Cancels what a flight has still open. What was produced is not taken back: only its answer is dropped.
     fn cancel(&mut self, desk: &mut Desk, index: usize) {
-        for key in std::mem::take(&mut self.flights[index].keys) {
+        let flight = &mut self.flights[index];
+        for key in std::mem::take(&mut flight.keys) {
             if desk.slots.remove(key).is_some() {
                 self.asks_open -= 1;
-                desk.asks.push_back(Ask::Cancel { key });
+                if flight.key != ApiKey::Produce {
+                    desk.asks.push_back(Ask::Cancel { key });
+                }
             }
         }
     }
@@ -452,6 +480,21 @@ impl Conn {
         self.is_closing = true;
     }
 
+    /// The client has closed it. Producers without acks close right after their last request, so what has come whole
+    /// is still carried out; who waited for something waits no longer.
+    pub(crate) fn leave(&mut self, desk: &mut Desk) {
+        self.is_gone = true;
+        for index in 0..self.flights.len() {
+            if self.flights[index].key != ApiKey::Produce {
+                self.cancel(desk, index);
+                self.flights[index].state = State::Silent;
+            }
+        }
+        self.flush();
+        self.out.clear();
+        self.out_bytes = 0;
+    }
+
     /// Over without a word, from either side.
     pub(crate) fn drop_all(&mut self, desk: &mut Desk) {
         self.close(desk);
@@ -488,6 +531,11 @@ impl Conn {
         // Waits for us, not we for it.
         self.active_at = now;
     }
+}
+
+/// Begun for nobody they would make others wait: a group for a member that is not there.
+fn waits_for_others(key: ApiKey) -> bool {
+    key == ApiKey::Fetch || key == ApiKey::JoinGroup || key == ApiKey::SyncGroup
 }
 
 /// Walks over everything behind the head's fixed part.

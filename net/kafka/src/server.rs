@@ -120,19 +120,31 @@ impl Server {
         self.mark_dirty(place);
     }
 
-    /// The client has closed the connection, or its socket failed: nothing more is sent to it.
+    /// The client has closed the connection, or its socket failed: nothing more is sent to it. Requests that have
+    /// come whole are carried out.
     pub fn ended(&mut self, now: Instant, conn: ConnId) {
         let _ = now;
         let Some(place) = self.find(conn) else { return };
+        let Some(conn) = &mut self.places[place].conn else { return };
+        conn.leave(&mut self.desk);
+        if let Some(at) = conn.armed.take() {
+            self.timers.remove(&(at, place));
+        }
+        self.connections -= 1;
+        if conn.is_spent() {
+            self.bury(place);
+        } else {
+            self.mark_dirty(place);
+        }
+    }
+
+    /// Its place may be given away.
+    fn bury(&mut self, place: usize) {
         let entry = &mut self.places[place];
         let Some(mut conn) = entry.conn.take() else { return };
         conn.drop_all(&mut self.desk);
-        if let Some(at) = conn.armed {
-            self.timers.remove(&(at, place));
-        }
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(place);
-        self.connections -= 1;
         // Its successor starts afresh; the queues are few and short.
         self.dirty.retain(|other| *other != place);
         self.ready.retain(|other| *other != place);
@@ -168,7 +180,8 @@ impl Server {
         self.drive(now, catalog);
         let place = self.ready.pop_front()?;
         let entry = &mut self.places[place];
-        entry.conn.as_mut().expect("who goes leaves the queue").is_ready = false;
+        let conn = entry.conn.as_mut().expect("who goes leaves the queue");
+        conn.is_ready = false;
         Some(id_of(place, entry.generation))
     }
 
@@ -232,7 +245,11 @@ impl Server {
         for place in 0..self.places.len() {
             if let Some(conn) = &mut self.places[place].conn {
                 conn.drain();
-                self.mark_ready(place);
+                if conn.is_spent() {
+                    self.bury(place);
+                } else {
+                    self.mark_ready(place);
+                }
             }
         }
     }
@@ -290,7 +307,8 @@ impl Server {
     fn find(&self, conn: ConnId) -> Option<usize> {
         let place = usize::try_from(conn.0 & u64::from(u32::MAX)).ok()?;
         let entry = self.places.get(place)?;
-        (u64::from(entry.generation) == conn.0 >> 32 && entry.conn.is_some()).then_some(place)
+        let is_there = entry.conn.as_ref().is_some_and(|conn| !conn.is_gone());
+        (u64::from(entry.generation) == conn.0 >> 32 && is_there).then_some(place)
     }
 
     fn drive(&mut self, now: Instant, catalog: &dyn Catalog) {
@@ -307,6 +325,10 @@ impl Server {
             let has_news = conn.out_bytes() > sent_before
                 || conn.is_closing()
                 || conn.may_read(bytes_max) && !could_read;
+            if conn.is_spent() {
+                self.bury(place);
+                continue;
+            }
             if has_news {
                 self.mark_ready(place);
             }
@@ -324,6 +346,7 @@ impl Server {
 
     fn mark_ready(&mut self, place: usize) {
         if let Some(conn) = &mut self.places[place].conn
+            && !conn.is_gone()
             && !std::mem::replace(&mut conn.is_ready, true)
         {
             self.ready.push_back(place);
@@ -333,7 +356,7 @@ impl Server {
     /// Sets the timer when it has to fire earlier than before; one that fires too early is set again.
     fn rearm(&mut self, place: usize) {
         let Some(conn) = &mut self.places[place].conn else { return };
-        if conn.is_closing() && conn.out_bytes() == 0 {
+        if conn.is_gone() || conn.is_closing() && conn.out_bytes() == 0 {
             return;
         }
         let due = conn.due(&self.desk);

@@ -327,3 +327,48 @@ fn a_client_without_a_name_is_served() {
         .with_client_software_name(StrBytes::from_static_str("a name! with (anything)"));
     world.call(conn, 3, &request);
 }
+
+/// Clients without acks close as soon as the last byte has left.
+#[test]
+fn what_came_before_the_end_is_carried_out_but_keeps_nobody_waiting() {
+    let mut world = World::new();
+    world.add_topic("a", 1);
+    let conn = world.connect();
+    let mut bytes = Vec::new();
+    for time in 0..200 {
+        bytes.extend(encode(7, 1, &produce_request("a", 0, &[time], 0)));
+    }
+    bytes.extend(encode(11, 2, &wait_request("a", 0, 200)));
+    bytes.extend(encode(7, 3, &produce_request("a", 0, &[5], 1)));
+    bytes.extend([0, 0, 9, 9, 9]);
+    // Read, and the end noticed, before anything is done about it.
+    world.server.reserve(conn).unwrap().extend_from_slice(&bytes);
+    world.server.received(world.now, conn);
+    world.server.ended(world.now, conn);
+    assert_eq!(world.server.stats().connections, 0);
+    assert!(world.server.is_closing(conn) && world.server.reserve(conn).is_none());
+    let next = world.connect();
+    assert_ne!(conn, next);
+    world.run();
+    assert_eq!(world.log("a", 0).end().0, 201);
+    assert!(!world.asked.iter().any(|asked| matches!(asked, Request::Fetch(_))));
+    assert_eq!((world.cancelled, world.server.stats().requests_open), (0, 0));
+    assert_eq!(world.server.poll_ready(world.now, &world.topics), None);
+    // Its place is free again.
+    world.send(next, 0, &init_request());
+    assert_eq!(correlations(&mut world, next), [1]);
+}
+
+#[test]
+fn what_is_on_its_way_to_the_log_is_not_taken_back() {
+    let mut world = World::new();
+    world.add_topic("a", 1);
+    world.holds = true;
+    let conn = world.connect();
+    world.send(conn, 7, &produce_request("a", 0, &[1], 0));
+    world.server.ended(world.now, conn);
+    world.run();
+    assert_eq!((world.open.len(), world.cancelled), (1, 0));
+    world.release();
+    assert_eq!(world.log("a", 0).end().0, 1);
+}
