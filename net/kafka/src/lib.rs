@@ -5,7 +5,7 @@
 //! - `server`: the connections of one core; `conn`: one of them; `desk`: what they share; `slots`: whose an answer is.
 //! - `codec`: heads of requests, answers as bytes; `walk`, `shapes`: every request is walked before it is decoded.
 //! - `api`: which APIs are served and how their handlers are written; `context`: what those see; `errors`: in
-//!   Kafka's words.
+//!   Kafka's words; `operations`: what a client may do.
 //! - `apis`: what every client asks; `groups`: consumer groups; `admin`: topics and configs.
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod errors;
 #[allow(clippy::wildcard_enum_match_arm)]
 mod groups;
 mod lookup;
+mod operations;
 mod pursuit;
 pub mod server;
 mod shapes;

@@ -16,15 +16,12 @@ use crate::api::Outcome;
 use crate::apis::metadata;
 use crate::codec::Malformed;
 use crate::context::Context;
+use crate::operations;
 
-use super::{OPERATIONS_NOT_SAID, own_id};
+use super::own_id;
 
 /// The nodes as clients reach them; the other kind is controllers.
 const BROKERS: i8 = 1;
-
-/// Nobody is kept from anything: create (5), alter (7), describe (8), cluster action (9), describe and alter configs
-/// (10, 11), idempotent write (12), as bits.
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
@@ -36,10 +33,7 @@ pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
             .with_error_message(Some(StrBytes::from_static_str("this endpoint is a broker's")));
         return Ok(context.reply(&refusal));
     }
-    let operations = match asked.include_cluster_authorized_operations {
-        true => CLUSTER_OPERATIONS,
-        false => OPERATIONS_NOT_SAID,
-    };
+    let operations = operations::told(asked.include_cluster_authorized_operations, operations::OF_CLUSTER);
     Ok(with_cluster(context, move |context, cluster| {
         let brokers = metadata::brokers(context, cluster).into_iter().map(|broker| {
             DescribeClusterBroker::default()

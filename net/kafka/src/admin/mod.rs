@@ -56,9 +56,6 @@ pub(crate) const APIS: &[Api] = &[
     Api::new(ApiKey::DescribeTopicPartitions, "DescribeTopicPartitions", 0, 0, shapes::DESCRIBE_TOPIC_PARTITIONS, partitions::describe),
 ];
 
-/// Nobody has said what the client may do: as Kafka says it.
-const OPERATIONS_NOT_SAID: i32 = i32::MIN;
-
 /// Why something is refused, in Kafka's words and in ours.
 #[derive(Debug, Clone)]
 struct Fault {

@@ -16,15 +16,12 @@ use crate::api::Outcome;
 use crate::codec::Malformed;
 use crate::context::Context;
 use crate::errors::topic_error;
+use crate::operations;
 
 use super::broker_id;
 
 /// Partitions of one answer, as Kafka's default has it.
 const PAGE_PARTITIONS_MAX: usize = 2000;
-
-/// Nobody is kept from anything: read (3), write (4), create (5), delete (6), alter (7), describe (8), describe and
-/// alter configs (10, 11), as bits.
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// By name; in the order of names.
 type Topics = BTreeMap<String, Result<TopicDescription, ResponseError>>;
@@ -133,6 +130,6 @@ fn described(
         .with_topic_id(Uuid::from_u128(topic.id.0))
         .with_is_internal(topic.name == OFFSETS_TOPIC)
         .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(TOPIC_OPERATIONS);
+        .with_topic_authorized_operations(operations::OF_TOPIC);
     (told, topic.partitions.len().saturating_sub(end))
 }

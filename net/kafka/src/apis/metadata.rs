@@ -17,6 +17,7 @@ use crate::api::Outcome;
 use crate::codec::Malformed;
 use crate::context::Context;
 use crate::errors::topic_error;
+use crate::operations;
 
 pub(crate) fn start(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let request: MetadataRequest = context.decode(body)?;
@@ -28,6 +29,9 @@ pub(crate) fn start(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
 struct Plan {
     /// Every topic there is.
     all: bool,
+    /// What the client may do is to be told.
+    cluster_operations: bool,
+    topic_operations: bool,
     known: Vec<String>,
     missing: Vec<String>,
     refused: Vec<MetadataResponseTopic>,
@@ -35,7 +39,11 @@ struct Plan {
 
 impl Plan {
     fn new(context: &Context<'_>, request: MetadataRequest) -> Self {
-        let mut plan = Self::default();
+        let mut plan = Self {
+            cluster_operations: request.include_cluster_authorized_operations,
+            topic_operations: request.include_topic_authorized_operations,
+            ..Self::default()
+        };
         let topics = match request.topics {
             // Before version 1 nobody could ask for none.
             Some(topics) if context.head.version > 0 || !topics.is_empty() => topics,
@@ -135,7 +143,13 @@ impl Plan {
         }
         let cluster = cluster.expect("was asked for");
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        context.reply(&response(context, &cluster, topics))
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = operations::told(self.topic_operations, operations::OF_TOPIC);
+        }
+        let response = response(context, &cluster, topics).with_cluster_authorized_operations(
+            operations::told(self.cluster_operations, operations::OF_CLUSTER),
+        );
+        context.reply(&response)
     }
 }
 

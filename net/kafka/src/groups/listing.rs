@@ -19,11 +19,9 @@ use kafka_protocol::protocol::StrBytes;
 use crate::api::Outcome;
 use crate::codec::Malformed;
 use crate::context::Context;
+use crate::operations;
 
 use super::errors::{code, group_error, request};
-
-/// Nobody is kept from anything: read (3), delete (6) and describe (8), as bits.
-pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
 pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let asked: DescribeGroupsRequest = context.decode(body)?;
@@ -40,11 +38,9 @@ pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
                 }
                 other => return Outcome::unexpected(&other),
             };
-            let operations = asked.include_authorized_operations && described.error_code == 0;
-            groups.push(match operations {
-                true => described.with_authorized_operations(GROUP_OPERATIONS),
-                false => described,
-            });
+            let is_asked = asked.include_authorized_operations && described.error_code == 0;
+            groups
+                .push(described.with_authorized_operations(operations::told(is_asked, operations::OF_GROUP)));
         }
         context.reply(&DescribeGroupsResponse::default().with_groups(groups))
     }))

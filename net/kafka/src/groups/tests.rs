@@ -416,12 +416,12 @@ fn commits_carry_what_their_version_has() {
         .with_committed_offset(1)
         .with_committed_leader_epoch(4)
         .with_committed_metadata(None);
-    let topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+    let of_topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default()
         .with_group_id(group())
         .with_generation_id_or_member_epoch(-1)
         .with_group_instance_id(Some(text("i")))
-        .with_topics(vec![topic]);
+        .with_topics(vec![of_topic]);
     let (_, ask) = ask_one(7, &request, Err(GroupError::Loading));
     let GroupAsk::Commit(asked) = ask else { panic!("asks {ask:?}") };
     assert_eq!((asked.retention, asked.member.instance.as_deref()), (None, Some("i")));
@@ -429,8 +429,8 @@ fn commits_carry_what_their_version_has() {
     assert_eq!((commit.leader_epoch, commit.metadata.as_str()), (4, ""));
     // kafkajs resets offsets so.
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(-2);
-    let topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
-    let request = OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic]);
+    let of_topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![of_topic]);
     let (_, ask) = ask_one(5, &request, Err(GroupError::Loading));
     let GroupAsk::Commit(asked) = ask else { panic!("asks {ask:?}") };
     assert!(asked.topics[0].1[0].offset > Offset(i64::MAX as u64), "which forgets");
@@ -567,7 +567,7 @@ fn groups_that_do_not_exist_are_described_as_dead() {
     }
     let request = request.with_include_authorized_operations(true);
     let (response, _) = call(&mut world(), 3, &request, |ask| Ok(rich(ask)));
-    assert_eq!(response.groups[0].authorized_operations, super::listing::GROUP_OPERATIONS);
+    assert_eq!(response.groups[0].authorized_operations, crate::operations::OF_GROUP);
 }
 
 fn listing(group: &str, state: GroupState) -> GroupListing {

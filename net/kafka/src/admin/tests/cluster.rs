@@ -13,8 +13,10 @@ use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, DescribeClusterRequest, DescribeLogDirsRequest,
     DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
+
+use crate::operations;
 
 use super::{call, name, not_asked, text, unwilling, willing, world};
 use crate::tests::world::NODE;
@@ -37,6 +39,23 @@ fn the_cluster_is_described_as_the_client_reaches_it() {
     let controllers = DescribeClusterRequest::default().with_endpoint_type(2);
     let (response, _) = call(&mut world(), 1, &controllers, not_asked);
     assert_eq!(response.error_code, ResponseError::UnsupportedEndpointType.code());
+}
+
+#[test]
+fn what_the_client_may_do_is_told_when_it_asks() {
+    for version in 8..=10 {
+        for asks in [false, true] {
+            let request = MetadataRequest::default()
+                .with_topics(None)
+                .with_include_cluster_authorized_operations(asks)
+                .with_include_topic_authorized_operations(asks);
+            let (response, _) = call(&mut world(), version, &request, willing);
+            let told =
+                [response.cluster_authorized_operations, response.topics[0].topic_authorized_operations];
+            let expect = if asks { [operations::OF_CLUSTER, operations::OF_TOPIC] } else { [i32::MIN; 2] };
+            assert_eq!(told, expect);
+        }
+    }
 }
 
 #[test]
