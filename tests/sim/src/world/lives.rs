@@ -28,6 +28,7 @@ impl World {
         self.counts.lives += 1;
         self.has_failed_logs = false;
         self.failed_logs.clear();
+        self.was_full = false;
         let identity = match self.begin_life() {
             Ok(Some(identity)) => identity,
             // Killed before it began.
@@ -181,9 +182,9 @@ impl World {
         self.tell(Fact::Stopped { life: process.life });
         // A stop waits for no space: what is in memory only goes with the process then. So does what a log has that
         // writes no more.
-        let is_full = self.disk.free_bytes() == 0;
+        let was_full = self.was_full || self.disk.free_bytes() == 0;
         let failed = std::mem::take(&mut self.failed_logs);
-        self.lose_node(|log| is_full || failed.contains(&log));
+        self.lose_node(|log| was_full || failed.contains(&log));
     }
 
     fn lose_node(&mut self, loses_memory: impl Fn(LogId) -> bool) {

@@ -77,6 +77,8 @@ pub struct World {
     has_failed_logs: bool,
     /// Logs that gave up writing in this life: what they have in memory goes with it.
     failed_logs: BTreeSet<LogId>,
+    /// Space was refused in this life: a stop may have given up what was in memory, though there is space again.
+    was_full: bool,
     /// When the last fault ended.
     healed_at: Duration,
     direct: Direct,
@@ -135,6 +137,7 @@ impl World {
             fuse: None,
             has_failed_logs: false,
             failed_logs: BTreeSet::new(),
+            was_full: false,
             healed_at: Duration::ZERO,
             direct: Direct::new(seed, plan.manners.clone()),
             members: Members::new(seed, plan.groups.clone()),

@@ -59,6 +59,7 @@ impl World {
                 injected.kind,
                 FaultKind::ReadError | FaultKind::WriteError | FaultKind::LatentError | FaultKind::LostFile
             );
+            self.was_full |= injected.kind == FaultKind::NoSpace;
             let beyond_promise = injected.promise() == Promise::Noticed;
             let what = format!(
                 "{:?} in {:?} at {:?}, bytes {:?}{}",
