@@ -16,6 +16,8 @@ use crate::rpc::{RequestError, ask, unexpected};
 use crate::shared::{Again, PURPOSE_REQUESTS, Shared, is_passing, topics_of};
 use crate::state::backoff::Backoff;
 
+mod groups;
+
 /// Asks brokers for things other than records. Clones share everything.
 ///
 /// Every request is bounded by [`Config::request_timeout`](crate::Config::request_timeout). Refusals that pass

@@ -195,6 +195,13 @@ impl GroupConsumer {
         self.commit_processed().await
     }
 
+    /// Of the last batch only the records below `next` were processed: for those who stop inside it. The others
+    /// come again, to whoever has the partition next; to be followed by [`commit`](Self::commit) or
+    /// [`close`](Self::close), as [`next`](Self::next) goes on behind the batch.
+    pub fn processed_below(&mut self, topic: &str, partition: u32, next: Offset) {
+        self.progress.limit(topic, partition, next);
+    }
+
     /// Ends the membership: what was given out counts as processed and is committed, if that is automatic; then
     /// the others are told, and go on at once.
     ///

@@ -48,9 +48,10 @@ pub use client::Client;
 pub use config::{Config, DEFAULT_SERVER, Trust};
 pub use dial::ConnectError;
 pub use engine_api::{
-    Acks, AlterTopic, Assignor, ClusterDescription, ConfigEntry, CreateTopic, DeleteRecordsError, Durability,
-    FetchError, FoundOffset, GroupError, NodeDescription, PartitionDescription, Place, ProduceError,
-    StageTimings, TopicDescription, TopicError, TopicId, TroubledPartition,
+    Acks, AlterTopic, Assignor, ByPartition, ClusterDescription, CommittedOffset, ConfigEntry, CreateTopic,
+    DeleteRecordsError, Durability, FetchError, FoundOffset, GroupDescription, GroupError, GroupListing,
+    GroupState, Lag, MemberDescription, NodeDescription, PartitionDescription, Place, ProduceError,
+    RebalanceCause, RebalanceEvent, StageTimings, TopicDescription, TopicError, TopicId, TroubledPartition,
 };
 pub use group::{GroupConsumer, GroupConsumerError, GroupOptions, GroupStart, RebalanceListener};
 pub use net_wire::{Refusal, WireError};

@@ -40,6 +40,13 @@ impl Progress {
         }
     }
 
+    /// Of the last batch that was given out only this much is to count.
+    pub(crate) fn limit(&mut self, topic: &str, partition: u32, next: Offset) {
+        if let Some(place) = self.places.get_mut(&(topic.to_owned(), partition)) {
+            place.given = next.clamp(place.processed, place.given);
+        }
+    }
+
     /// The next one is asked for: whatever was given out is processed.
     pub(crate) fn settle(&mut self) {
         for place in self.places.values_mut() {
@@ -152,8 +159,12 @@ mod tests {
         progress.on_committed("t", 1, Offset(0));
         assert!(!progress.has_uncommitted());
         assert_eq!(progress.position("t", 0), Some(Offset(12)));
+        progress.limit("t", 0, Offset(11));
         progress.settle();
-        assert_eq!(offsets(&progress), [(0, 12)]);
+        assert_eq!(offsets(&progress), [(0, 11)]);
+        progress.limit("t", 0, Offset(3));
+        progress.settle();
+        assert_eq!(offsets(&progress), [(0, 11)]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use storage_frame::{Frame, LeaderEpoch, LogId, Offset};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
+mod group;
+
 pub(crate) const TOPIC: &str = "orders";
 /// As the real one has it.
 const STREAMS_MAX: u32 = 1024;
@@ -116,6 +118,7 @@ pub(crate) struct State {
     pub(crate) first_id_bytes: Vec<u8>,
     pub(crate) connections: Vec<quinn::Connection>,
     next_producer_id: u64,
+    pub(crate) group: group::Group,
 }
 
 #[derive(Debug)]
@@ -448,7 +451,10 @@ fn answer(state: &mut State, request: Request) -> Response {
             state.next_producer_id += 1;
             Response::InitProducer(Ok(state.next_producer_id))
         }
-        Request::Group(_) => Response::Group(Err(GroupError::NotReady)),
+        Request::Group(request) => {
+            let partitions_count = state.logs.len() as u32;
+            Response::Group(state.group.answer(request, partitions_count))
+        }
         Request::ListGroups(_) => Response::ListGroups(Err(GroupError::NotReady)),
         Request::MeasureLag(_) => Response::MeasureLag(Err(FetchError::NotLeader)),
         Request::CheckTopic(_) => Response::CheckTopic(Err(TopicError::NotReady)),
