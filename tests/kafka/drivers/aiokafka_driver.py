@@ -1,6 +1,7 @@
 """aiokafka."""
 
 import asyncio
+import threading
 import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -29,9 +30,17 @@ class AioKafka:
         self.server = server
         self.members = {}
         self.loop = asyncio.new_event_loop()
+        # It runs between requests, too: a member's heartbeats need it.
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def run(self, work):
-        return self.loop.run_until_complete(work)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def call(self, function, *arguments):
+        async def work():
+            return function(*arguments)
+
+        return self.run(work())
 
     def ask(self, use):
         async def work():
@@ -196,13 +205,13 @@ class AioKafka:
         self.run(self.members[member].commit())
 
     def pause(self, member, topic, partition):
-        self.members[member].pause(TopicPartition(topic, partition))
+        self.call(self.members[member].pause, TopicPartition(topic, partition))
 
     def resume(self, member, topic, partition):
-        self.members[member].resume(TopicPartition(topic, partition))
+        self.call(self.members[member].resume, TopicPartition(topic, partition))
 
     def seek(self, member, topic, partition, offset):
-        self.members[member].seek(TopicPartition(topic, partition), offset)
+        self.call(self.members[member].seek, TopicPartition(topic, partition), offset)
 
     def leave(self, member):
         self.run(self.members.pop(member).stop())

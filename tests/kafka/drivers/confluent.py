@@ -96,7 +96,7 @@ class Confluent:
                 key=driver.to_bytes(one["key"]),
                 value=driver.to_bytes(one["value"]),
                 headers=[(name, driver.to_bytes(data)) for name, data in one["headers"]],
-                timestamp=one["timestamp"],
+                timestamp=one["timestamp"] or 0,
                 on_delivery=lambda error, message: outcomes.append((error, message.offset())),
                 **where,
             )
@@ -112,10 +112,10 @@ class Confluent:
             {"bootstrap.servers": self.server, "group.id": f"reads-{topic}", "enable.auto.commit": False}
         )
         try:
-            at = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(start, start)
             if isinstance(start, dict):
                 [found] = consumer.offsets_for_times([TopicPartition(topic, partition, start["time"])], WAIT_S)
-                at = found.offset
+                start = found.offset
+            at = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(start, start)
             consumer.assign([TopicPartition(topic, partition, at)])
             return self.gather(consumer, count)
         finally:

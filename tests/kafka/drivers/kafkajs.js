@@ -106,7 +106,11 @@ class KafkaJs {
   }
   delete_records({ topic, partition, before }) {
     const partitions = [{ partition, offset: String(before) }]
-    return this.admin(admin => admin.deleteTopicRecords({ topic, partitions }))
+    return this.admin(async admin => {
+      // Else this admin has not heard of the topic's leader yet.
+      await admin.fetchTopicOffsets(topic)
+      await admin.deleteTopicRecords({ topic, partitions })
+    })
   }
   offset({ topic, partition, at }) {
     return this.admin(async admin => {
@@ -253,7 +257,8 @@ async function answer(driver, { op, ...request }) {
     return { ok: (await driver[op](request)) ?? null }
   } catch (error) {
     if (error instanceof Unsupported) return { unsupported: error.message }
-    return { error: `${error.name}: ${error.message}`, trace: error.stack }
+    const causes = (error.partitions || error.errors || []).map(one => one.error || one).join(', ')
+    return { error: `${error.name}: ${error.message} ${causes}`, trace: error.stack }
   }
 }
 

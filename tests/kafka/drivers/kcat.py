@@ -44,7 +44,7 @@ class Kcat:
 
     # A key and a value a line: kcat sets no timestamps, and the same headers for all records of a call.
     def produce(self, topic, records, partition=None, codec="none", acks="all", idempotent=False):
-        if any(one["value"] is None or one["timestamp"] is not None and one["headers"] for one in records):
+        if any(one["value"] is None or one["timestamp"] is not None or one["headers"] for one in records):
             raise driver.Unsupported("kcat sets no timestamps")
         where = [] if partition is None else ["-p", str(partition)]
         lines = b"".join(

@@ -110,10 +110,11 @@ def configs(client):
     client.ask("alter_config", topic=topic, key="retention.ms", value="86400000")
     until("altered", 10, lambda: client.ask("configs", topic=topic)["retention.ms"] == "86400000")
     try:
+        # Some clients raise what the broker says, others leave it to be looked at.
         client.ask("alter_config", topic=topic, key="retention.ms", value="soon")
     except Refused:
-        return
-    raise AssertionError("a value that is none was taken")
+        pass
+    expect("as before", client.ask("configs", topic=topic)["retention.ms"], "86400000")
 
 
 @feature("admin")
