@@ -139,7 +139,8 @@ impl Partition {
 
     pub(super) fn delete_records(&mut self, ctx: &mut Context, slot: ReplySlot, delete: DeleteRecords) {
         let (start, high) = (self.log().start(), self.commit_end);
-        if let Some(why) = &self.trouble {
+        let reserved = self.coordinator.as_ref().map(|_| offsets::RESERVED.to_owned());
+        if let Some(why) = reserved.as_ref().or(self.trouble.as_ref()) {
             let error = DeleteRecordsError::StorageFailed { why: why.clone() };
             return ctx.reply(slot, Response::DeleteRecords(Err(error)));
         }

@@ -28,7 +28,9 @@ impl Members {
             Asked::Commit { commit, consumer, group } => self.on_committed(commit, consumer, group, answer),
             Asked::Offsets { group, is_audit } => self.on_offsets(group, is_audit, asked_at, answer),
             Asked::Describe { group } => self.on_described(group, asked_at, answer),
-            Asked::Topic { .. } => Err(format!("a topic was made by {answer:?}")),
+            Asked::Topic { .. } | Asked::Alter | Asked::Delete => {
+                Err(format!("a topic was made by {answer:?}"))
+            }
         }
     }
 
@@ -80,7 +82,7 @@ impl Members {
     fn take_assignment(&mut self, nth: usize, owned: Vec<(String, u32)>) {
         let consumer = &mut self.consumers[nth];
         consumer.stage = Stage::Stable;
-        consumer.heartbeat_at = self.moment.now + self.manners.session / 4;
+        consumer.heartbeat_at = self.moment.now + self.manners.heartbeat();
         consumer.owned.clone_from(&owned);
         self.wishes.facts.push(Fact::GroupAssigned {
             group: self.groups[consumer.group].name.clone(),

@@ -199,7 +199,7 @@ impl Members {
     fn heartbeat(&mut self, nth: usize) {
         let consumer = &mut self.consumers[nth];
         consumer.is_waiting = true;
-        consumer.heartbeat_at = self.moment.now + self.manners.session / 4;
+        consumer.heartbeat_at = self.moment.now + self.manners.heartbeat();
         let (group, id) = (consumer.group, consumer.id());
         self.ask_group(group, Asked::Heartbeat { consumer: nth }, GroupAsk::Heartbeat(id));
     }
@@ -223,7 +223,11 @@ impl Members {
             | Asked::Heartbeat { consumer }
             | Asked::Leave { consumer } => *consumer == nth,
             Asked::Commit { consumer, .. } => *consumer == Some(nth),
-            Asked::Topic { .. } | Asked::Offsets { .. } | Asked::Describe { .. } => false,
+            Asked::Topic { .. }
+            | Asked::Offsets { .. }
+            | Asked::Describe { .. }
+            | Asked::Alter
+            | Asked::Delete => false,
         };
         let keys: Vec<u64> =
             self.pending.iter().filter(|(_, (_, asked))| mine(asked)).map(|(key, _)| *key).collect();

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_api::{
-    CommitOffset, CommitOffsets, CreateTopic, GroupAsk, GroupRequest, MemberId, Request, Response, TopicError,
+    AlterTopic, CommitOffset, CommitOffsets, CreateTopic, DeleteTopic, GroupAsk, GroupRequest, MemberId,
+    OFFSETS_TOPIC, Request, Response, TopicError,
 };
 use storage_frame::{Offset, TimestampMs};
 use tests_disk::Dice;
@@ -30,19 +31,40 @@ pub use plan::{GroupManners, groups_config};
 /// Above every key of the direct clients.
 pub const KEYS_FROM: u64 = 1 << 40;
 const CLIENTS_FROM: u32 = 2000;
-/// For an answer that may wait for nobody but the disk, once faults are off; also from then until a group is whole.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PARTITIONS_ADDED_MAX: u32 = 4;
 
 #[derive(Debug, Clone)]
 enum Asked {
-    Topic { nth: usize },
-    Join { consumer: usize },
-    Sync { consumer: usize },
-    Heartbeat { consumer: usize },
-    Leave { consumer: usize },
-    Commit { commit: CommitId, consumer: Option<usize>, group: usize },
-    Offsets { group: usize, is_audit: bool },
-    Describe { group: usize },
+    Topic {
+        nth: usize,
+    },
+    Join {
+        consumer: usize,
+    },
+    Sync {
+        consumer: usize,
+    },
+    Heartbeat {
+        consumer: usize,
+    },
+    Leave {
+        consumer: usize,
+    },
+    Commit {
+        commit: CommitId,
+        consumer: Option<usize>,
+        group: usize,
+    },
+    Offsets {
+        group: usize,
+        is_audit: bool,
+    },
+    Describe {
+        group: usize,
+    },
+    Alter,
+    /// Of the offsets topic.
+    Delete,
 }
 
 #[derive(Debug)]
@@ -74,6 +96,7 @@ pub struct Members {
     /// When faults ended: nobody leaves, dies or sleeps any more.
     calm_since: Option<Duration>,
     is_auditing: bool,
+    partitions_added: u32,
 }
 
 impl Members {
@@ -115,6 +138,7 @@ impl Members {
             moment: Moment { now: Duration::ZERO, wall: TimestampMs(0) },
             calm_since: None,
             is_auditing: false,
+            partitions_added: 0,
         }
     }
 
@@ -153,7 +177,7 @@ impl Members {
                     self.commit_is_over(consumer, group);
                 }
                 Asked::Offsets { group, .. } => self.groups[group].is_auditing = false,
-                Asked::Describe { .. } => {}
+                Asked::Describe { .. } | Asked::Alter | Asked::Delete => {}
             }
         }
     }
@@ -161,6 +185,7 @@ impl Members {
     /// Everybody does what it is time for.
     pub fn step(&mut self) {
         self.make_topics();
+        self.meddle();
         for group in 0..self.groups.len() {
             self.begin_group(group);
             self.audit_group(group);
@@ -200,13 +225,6 @@ impl Members {
         None
     }
 
-    /// What is overdue, though nothing has been wrong for long.
-    #[must_use]
-    pub fn overdue(&self, healed_at: Duration) -> Option<String> {
-        let calm_since = self.calm_since?.max(healed_at);
-        (calm_since + PATIENCE < self.moment.now).then(|| self.unsettled())?
-    }
-
     pub fn begin_audit(&mut self) {
         self.is_auditing = true;
     }
@@ -242,6 +260,23 @@ impl Members {
                 configs: Vec::new(),
             };
             self.ask(Asked::Topic { nth }, Request::CreateTopic(create));
+        }
+    }
+
+    /// Topics of groups get more partitions, and somebody tries to be rid of the groups.
+    fn meddle(&mut self) {
+        if self.calm_since.is_some() || self.topics.is_empty() || !self.dice.one_in(100) {
+            return;
+        }
+        if self.dice.one_in(4) {
+            let delete = DeleteTopic { name: OFFSETS_TOPIC.to_owned() };
+            self.ask(Asked::Delete, Request::DeleteTopic(delete));
+        } else if self.partitions_added < PARTITIONS_ADDED_MAX {
+            self.partitions_added += 1;
+            let name = plan::topic_name(self.dice.below(self.topics.len() as u64) as usize);
+            let partitions = Some(self.manners.partitions + self.partitions_added);
+            let alter = AlterTopic { name, partitions, configs: Vec::new() };
+            self.ask(Asked::Alter, Request::AlterTopic(alter));
         }
     }
 
@@ -322,6 +357,9 @@ impl Members {
                 self.on_topic(nth, matches!(answer, Ok(_) | Err(TopicError::Exists { .. })));
                 Ok(())
             }
+            (Asked::Alter, Response::AlterTopic(_)) => Ok(()),
+            (Asked::Delete, Response::DeleteTopic(Ok(()))) => Err("groups' own topic was deleted".to_owned()),
+            (Asked::Delete, Response::DeleteTopic(Err(_))) => Ok(()),
             (asked, Response::Group(answer)) => self.on_group_answer(asked, asked_at, answer),
             (asked, response) => Err(format!("{asked:?} was answered by {response:?}")),
         }

@@ -21,6 +21,13 @@ pub struct GroupManners {
     pub sleeps: bool,
 }
 
+impl GroupManners {
+    /// Often enough to hear of a rebalance before it ends.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.session.min(self.rebalance) / 4
+    }
+}
+
 /// What the node's coordinators are told.
 #[must_use]
 pub fn groups_config(manners: Option<&GroupManners>) -> GroupsConfig {

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use engine_api::{
-    CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteTopic, GroupAnswer, GroupAsk, GroupError,
-    GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId, MemberProtocol,
-    OFFSETS_TOPIC, ProduceError, Request, Response, SyncGroup, TopicError, offsets_partition,
+    CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteRecords, DeleteTopic, GroupAnswer, GroupAsk,
+    GroupError, GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId,
+    MemberProtocol, OFFSETS_TOPIC, ProduceError, Request, Response, SyncGroup, TopicError, offsets_partition,
 };
 use storage_frame::{LogId, Offset};
 use tests_disk::Operation;
@@ -168,6 +168,9 @@ fn offsets_topic_is_made_at_the_first_use_of_a_group_and_is_nobody_s() {
     assert!(matches!(node.try_create(OFFSETS_TOPIC, 9, &[]), Err(TopicError::Name { .. })));
     let partition = node.partition(OFFSETS_TOPIC, 0);
     assert!(matches!(node.produce(partition, &["x"]), Err(ProduceError::Invalid { .. })));
+    let delete = DeleteRecords { partition, before: Offset(0) };
+    let refused = node.ask(Request::DeleteRecords(delete));
+    assert!(matches!(refused, Response::DeleteRecords(Err(_))), "{refused:?}");
     let index = offsets_partition("g", 4);
     let partition = node.partition(OFFSETS_TOPIC, index);
     assert!(!node.fetch(partition, 0).expect("may be read").frames.is_empty());
