@@ -6,6 +6,7 @@
 # make sim-replay SCENARIO= SEED=   one seed again [TRACE=story|facts|everything OFF=a,b ACTIONS=n]
 # make sim-shrink SCENARIO= SEED=   a failing seed made smaller
 # make sim-mutants [MUTANT=a,b]     known bugs, planted one at a time: how many seeds find each
+# make kafka-test                  real Kafka clients against the broker (tests/kafka/README.md)
 # make fuzz    each fuzz target for FUZZ_SECONDS; needs rustup's nightly (tests/fuzz/README.md)
 # make asan    the rooms with unsafe or rkyv underneath, with AddressSanitizer; make miri: the frame; nightly too
 SHELL = /bin/sh
@@ -18,12 +19,12 @@ SEEDS = 2000
 SIM_SECONDS = 75
 TRACE = story
 # What one node promises to bear; `make sim` tries what is beyond it too.
-SIM_PROMISED = mixed,crashes,retention,caching,pressure,crowd,bulk,errors,clients,groups
+SIM_PROMISED = mixed,crashes,retention,compaction,caching,pressure,crowd,bulk,errors,clients,groups
 # tokio draws some orders by itself: with this cfg it takes a seed. A directory of its own, since flags differ.
 SIM_BUILD = RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR=target/sim $(CARGO) build --locked --profile sim -p millstream-tests-sim
 SIM = target/sim/sim/millstream-sim
 
-.PHONY: run build test bench soak fmt lint deny doc tests tools sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri
+.PHONY: run build test bench soak fmt lint deny doc tests tools kafka-test sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri
 
 run: build
 	exec target/release/millstream serve
@@ -37,6 +38,7 @@ test: tools fmt lint deny tests sim-test doc
 tools:
 	@command -v cc >/dev/null || { echo 'a C compiler is needed (cc): install gcc or clang' >&2; exit 1; }
 	@command -v mkfs.ext4 >/dev/null && command -v fsfreeze >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get install -y -q e2fsprogs util-linux; } || echo 'mkfs.ext4, fsfreeze or mount missing (e2fsprogs, util-linux): tests of full and stalled disks are skipped' >&2
+	@command -v kcat >/dev/null && command -v npm >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q kcat nodejs npm python3-venv; } || { echo 'the Kafka clients under test need kcat, node, npm and python3 with venv' >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION)
@@ -59,6 +61,11 @@ tests:
 	$(CARGO) build --locked --workspace --bins --tests
 	@$(CARGO) test --locked --workspace --no-fail-fast >$(LOG) 2>&1; status=$$?; cat $(LOG); \
 	if [ $$status -ne 0 ]; then awk -f tests/count.awk $(LOG); exit $$status; fi
+
+# The binaries are those of `tests`, built here where it has not run.
+kafka-test:
+	$(CARGO) build --locked -p millstream-engine-cli -p millstream-tests-kafka
+	tests/kafka/run.py
 
 doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps -p millstream-client

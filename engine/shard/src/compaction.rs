@@ -79,7 +79,7 @@ impl Partition {
         let stats = &mut ctx.tally.compaction;
         match how {
             Ok(told) => {
-                reach::mark!("shard.compacted", told.records_removed > 0);
+                reach::mark!("shard.log_compacted", told.records_removed > 0);
                 stats.passes += 1;
                 stats.bytes_in += told.bytes_in;
                 stats.bytes_out += told.bytes_out;

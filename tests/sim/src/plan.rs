@@ -185,6 +185,7 @@ fn manners(scenario: &Scenario, draw: impl Fn(&str, Span) -> u64) -> Manners {
             write_caching_percent: topics.write_caching_percent,
             append_time_percent: topics.append_time_percent,
             retention_percent: topics.retention_percent,
+            compact_percent: topics.compact_percent,
             segment_bytes: topics.segment_bytes.clone(),
             segment_ms: topics.segment_ms.clone(),
             message_bytes: topics.message_bytes,

@@ -87,6 +87,8 @@ pub struct TopicSpans {
     pub write_caching_percent: u64,
     pub append_time_percent: u64,
     pub retention_percent: u64,
+    #[serde(default)]
+    pub compact_percent: u64,
     pub segment_bytes: Vec<u64>,
     #[serde(default)]
     pub segment_ms: Vec<u64>,
@@ -214,6 +216,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("mixed", include_str!("../scenarios/mixed.toml")),
     ("crashes", include_str!("../scenarios/crashes.toml")),
     ("retention", include_str!("../scenarios/retention.toml")),
+    ("compaction", include_str!("../scenarios/compaction.toml")),
     ("caching", include_str!("../scenarios/caching.toml")),
     ("pressure", include_str!("../scenarios/pressure.toml")),
     ("crowd", include_str!("../scenarios/crowd.toml")),

@@ -21,6 +21,8 @@ pub(crate) struct Scan {
     read_bytes: usize,
     asked_bytes: usize,
     headers: Vec<FrameHeader>,
+    /// Of them, up to the last one that compaction has rewritten.
+    compacted_count: usize,
     index: SegmentIndex,
     scanned_bytes: u64,
     /// The bytes before `point` in its block.
@@ -55,6 +57,7 @@ impl Opening {
             read_bytes: if nothing_to_scan { BLOCK_BYTES } else { FIRST_READ_BYTES },
             asked_bytes: 0,
             headers: Vec::new(),
+            compacted_count: 0,
             index: SegmentIndex::starting_at(&self.segments[nth], point),
             scanned_bytes: 0,
             tail: Bytes::new(),
@@ -175,10 +178,10 @@ impl Opening {
         scan.index.note(scan.point.position, header);
         scan.point = scan.point.after(header);
         scan.scanned_bytes += header.frame_bytes() as u64;
-        // Compaction may have taken a producer's last batches and left earlier ones.
-        let is_compacted = self.segments[scan.nth..].iter().any(|segment| segment.stands_for.is_some());
-        let producer = header.producer.filter(|_| !is_compacted);
-        scan.headers.push(FrameHeader { producer, ..*header });
+        scan.headers.push(*header);
+        if header.compaction.is_some() {
+            scan.compacted_count = scan.headers.len();
+        }
     }
 
     /// `rest`: what was read from the scan's point on.
@@ -243,7 +246,10 @@ impl Opening {
         self.leave_segment(&mut scan);
         self.segments.truncate(scan.nth + 1);
         self.segments[scan.nth].end_position = scan.point.position;
-        let headers = std::mem::take(&mut scan.headers);
+        let mut headers = std::mem::take(&mut scan.headers);
+        // Compaction may have taken a producer's last batches and left earlier ones.
+        reach::mark!("log.producers_of_compacted_frames", scan.compacted_count > 0);
+        headers[..scan.compacted_count].iter_mut().for_each(|header| header.producer = None);
         let tail = Bytes::copy_from_slice(&scan.tail);
         let mut opened: Opened = self.opened(scan.point, tail, scan.index, headers);
         opened.scanned_bytes = scan.scanned_bytes;

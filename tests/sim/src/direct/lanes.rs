@@ -369,10 +369,16 @@ fn acked(batch: BatchId, produced: &Produced) -> Fact {
     }
 }
 
+/// Client, lane and number of a value.
+const KEY_BYTES: usize = 16;
+
 pub(super) fn seal(records: &[(Value, TimestampMs)], producer: Option<Producer>) -> Frame {
     let mut builder = BatchBuilder::new();
     for (value, timestamp) in records {
-        builder.push(*timestamp, None, Some(&value.encode()), []).expect("a small batch");
+        let encoded = value.encode();
+        // No two have the same: compaction may take none of them.
+        let key = &encoded[..KEY_BYTES];
+        builder.push(*timestamp, Some(key), Some(&encoded), []).expect("a small batch");
     }
     builder.seal(producer)
 }

@@ -15,6 +15,7 @@ pub struct TopicDraw {
     pub append_time_percent: u64,
     pub retention_percent: u64,
     /// Small segments roll often.
+    pub compact_percent: u64,
     pub segment_bytes: Vec<u64>,
     pub segment_ms: Vec<u64>,
     pub message_bytes: Option<u64>,
@@ -76,6 +77,10 @@ impl Direct {
             } else {
                 configs.push(("retention.ms", dice.between(2_000, 120_000).to_string()));
             }
+        }
+        if draw.compact_percent > 0 && dice.below(100) < draw.compact_percent {
+            configs.push(("cleanup.policy", "compact,delete".to_owned()));
+            configs.push(("min.cleanable.dirty.ratio", "0.1".to_owned()));
         }
         configs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }

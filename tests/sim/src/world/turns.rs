@@ -238,7 +238,13 @@ impl World {
 
     fn tell_disk_op(&mut self, log: LogId, what: &DiskOp) {
         match what {
-            DiskOp::RetireSegment { segment } => self.tell(Fact::Retiring { log, segment: *segment }),
+            // In a log that is compacted others hold what it held: whoever reads the records sees to that.
+            DiskOp::RetireSegment { segment } => {
+                let mut salts = self.salts.range((log, SegmentId::REWRITTEN_FIRST)..);
+                if salts.next().is_none_or(|((of, _), _)| *of != log) {
+                    self.tell(Fact::Retiring { log, segment: *segment });
+                }
+            }
             DiskOp::RemoveLog => self.tell(Fact::LogRemoving { log }),
             // Not when it is answered: a crash may come before, and leave it.
             DiskOp::Write { segment, position: 0, parts } => {
