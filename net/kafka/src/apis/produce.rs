@@ -4,13 +4,16 @@
 //! answered; an error then ends the connection, which makes the client look for the leader anew, as with Kafka.
 
 use bytes::Bytes;
-use engine_api::{Acks, OFFSETS_TOPIC, Produce, Request, Response};
+use engine_api::{Acks, OFFSETS_TOPIC, Produce, ProduceError, Request, Response};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
-use storage_frame::Frame;
-use storage_recordbatch::{BatchHeader, Compression, to_frame};
+use kafka_protocol::protocol::StrBytes;
+use storage_frame::{FRAME_BYTES_MAX, Frame};
+use storage_recordbatch::{BatchHeader, Compression, Records, to_frame};
 
 use crate::api::{ASKS_MAX, Outcome};
 use crate::codec::Malformed;
@@ -23,23 +26,30 @@ const ZSTD_SINCE: i16 = 7;
 /// The first version with words for errors (KIP-467).
 const MESSAGES_SINCE: i16 = 8;
 
+/// Of a batch, told one by one.
+const RECORDS_MAX: usize = 10_000;
+const KEYLESS: &str = "has no key, which every record of a compacted topic must have";
+
 /// A topic and its partitions' answers, in the order of the request.
 type Topics = Vec<(TopicName, Vec<(i32, Part)>)>;
 
 enum Part {
     /// The next answer is for it.
-    Asked,
+    Asked(Frame),
     Refused(Refusal),
 }
 
+#[derive(Clone)]
 struct Refusal {
     code: i16,
     why: String,
+    /// The records that are the reason, where it is not the whole batch.
+    records: Vec<i32>,
 }
 
 impl Refusal {
     fn new(error: ResponseError, why: impl Into<String>) -> Self {
-        Self { code: error.code(), why: why.into() }
+        Self { code: error.code(), why: why.into(), records: Vec::new() }
     }
 }
 
@@ -52,15 +62,15 @@ pub(crate) fn start(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
         let mut parts = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
             let index = data.index;
-            let frame =
-                acks.as_ref().map_err(|refusal| Refusal { code: refusal.code, why: refusal.why.clone() });
+            let frame = acks.as_ref().map_err(Refusal::clone);
             let produce = frame.and_then(|acks| produce(context, &topic.name, data, *acks));
             parts.push((
                 index,
                 match produce {
                     Ok(produce) => {
+                        let frame = produce.frame.clone();
                         asks.push(Request::Produce(produce));
-                        Part::Asked
+                        Part::Asked(frame)
                     }
                     Err(refusal) => Part::Refused(refusal),
                 },
@@ -127,11 +137,9 @@ fn answer(context: &Context<'_>, topics: Topics, answers: Vec<Response>, is_sile
         for (index, part) in parts {
             let result = match part {
                 Part::Refused(refusal) => Err(refusal),
-                Part::Asked => match answers.next().expect("one for each that was asked") {
+                Part::Asked(frame) => match answers.next().expect("one for each that was asked") {
                     Response::Produce(Ok(produced)) => Ok(produced),
-                    Response::Produce(Err(error)) => {
-                        Err(Refusal::new(produce_error(&error), error.to_string()))
-                    }
+                    Response::Produce(Err(error)) => Err(owner_refuses(&frame, &error)),
                     other => return Outcome::unexpected(&other),
                 },
             };
@@ -154,10 +162,31 @@ fn answer(context: &Context<'_>, topics: Topics, answers: Vec<Response>, is_sile
     }
 }
 
+/// Of what a client sends and the edge lets through, the owner finds fault with records that have no key where the
+/// topic is compacted: clients are told which (KIP-467), and may send the others again.
+fn owner_refuses(frame: &Frame, error: &ProduceError) -> Refusal {
+    let mut refusal = Refusal::new(produce_error(error), error.to_string());
+    if matches!(error, ProduceError::Invalid { .. })
+        && let Ok(records) = Records::open(frame, FRAME_BYTES_MAX)
+    {
+        let keyless = (0..)
+            .zip(records.iter())
+            .filter(|(_, record)| record.as_ref().is_ok_and(|record| record.key.is_none()))
+            .map(|(index, _)| index);
+        refusal.records = keyless.take(RECORDS_MAX).collect();
+    }
+    refusal
+}
+
 fn refuse(version: i16, response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
     let response = response.with_error_code(refusal.code).with_base_offset(NONE);
     if version < MESSAGES_SINCE || refusal.why.is_empty() {
         return response;
     }
-    response.with_error_message(Some(refusal.why.into()))
+    let errors = refusal.records.iter().map(|index| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(*index)
+            .with_batch_index_error_message(Some(StrBytes::from_static_str(KEYLESS)))
+    });
+    response.with_record_errors(errors.collect()).with_error_message(Some(refusal.why.into()))
 }

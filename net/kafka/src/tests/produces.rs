@@ -7,8 +7,8 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ProduceRequest, TopicName, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
-use storage_frame::Offset;
-use storage_recordbatch::Compression;
+use storage_frame::{Offset, TimestampMs};
+use storage_recordbatch::{BatchBuilder, BatchFields, Compression};
 
 use super::world::*;
 
@@ -185,4 +185,23 @@ fn who_leads_elsewhere_is_said() {
     world.topics.led_elsewhere = true;
     let response = produce(&mut world, 7, &produce_request("a", 0, &[1], 1));
     assert_eq!(response.error_code, ResponseError::NotLeaderOrFollower.code());
+}
+
+#[test]
+fn records_without_a_key_are_named_where_the_topic_is_compacted() {
+    let mut builder = BatchBuilder::new();
+    for (delta, key) in [Some(&b"k"[..]), None, Some(b"k"), None].into_iter().enumerate() {
+        builder.push(delta as u32, TimestampMs(1), key, Some(b"v"), []).unwrap();
+    }
+    let records = builder.seal(Compression::Gzip, &BatchFields::UNASSIGNED);
+    for version in [7, 8, 11] {
+        let mut world = World::new();
+        world.add_topic("a", 1);
+        let why = "record 1 has no key".to_owned();
+        world.scripted.push_back(Response::Produce(Err(ProduceError::Invalid { why })));
+        let response = produce(&mut world, version, &produce_bytes("a", 0, records.clone(), -1));
+        assert_eq!(response.error_code, ResponseError::InvalidRecord.code());
+        let named: Vec<i32> = response.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(named, if version >= 8 { vec![1, 3] } else { Vec::new() });
+    }
 }
