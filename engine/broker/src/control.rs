@@ -17,7 +17,7 @@ use engine_core::{Node, NodeStats};
 use crate::http::{self, Answer};
 use crate::metrics::{self, NodeFacts};
 use crate::run::{VERSION, Wake};
-use crate::{exposition, preflight, process, utc};
+use crate::{exposition, kafka_metrics, preflight, process, utc};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,6 +31,9 @@ pub(crate) struct Control {
     pub(crate) data: PathBuf,
     pub(crate) free_bytes_min: u64,
     pub(crate) cert_expires_ms: Option<i64>,
+    pub(crate) node_id: u32,
+    /// As Kafka's clients are told.
+    pub(crate) advertised: String,
 }
 
 /// Starts the thread, which lives as long as the process.
@@ -89,6 +92,13 @@ async fn answer(control: Rc<Control>, busy: Rc<RefCell<Busy>>, path: String) -> 
             let text = metrics::render(&control.facts(&busy.borrow()), &stats);
             Some(Answer { status: 200, content_type: exposition::CONTENT_TYPE, body: text })
         }
+        "/metrics/kafka" => {
+            let stats = control.stats().await.unwrap_or_default();
+            let ends = tokio::time::timeout(ANSWER_TIMEOUT, control.node.partition_ends()).await;
+            let ends = ends.unwrap_or_default();
+            let text = kafka_metrics::render(control.node_id, &control.advertised, &stats, &ends);
+            Some(Answer { status: 200, content_type: exposition::CONTENT_TYPE, body: text })
+        }
         _ => None,
     }
 }
@@ -110,6 +120,9 @@ impl Control {
         match self.stats().await {
             Some(stats) => {
                 let troubled: u64 = stats.cores.iter().map(|core| core.shard.partitions_troubled).sum();
+                if stats.cores.iter().any(|core| !core.accepts) {
+                    reasons.push("connections of Kafka's clients cannot be accepted: see the log".to_owned());
+                }
                 if troubled > 0 {
                     reasons.push(format!("{troubled} partitions are damaged or failed: see the log"));
                 }

@@ -90,9 +90,9 @@ where
         return Ok(response);
     }
     let found = answer(request.uri().path().to_owned()).await;
-    Ok(page(
-        found.unwrap_or_else(|| Answer::text(404, "nothing here: try /metrics, /healthz, /livez or /readyz")),
-    ))
+    Ok(page(found.unwrap_or_else(|| {
+        Answer::text(404, "nothing here: try /metrics, /metrics/kafka, /healthz, /livez or /readyz")
+    })))
 }
 
 fn page(answer: Answer) -> Response<Full<Bytes>> {

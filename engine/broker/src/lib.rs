@@ -14,6 +14,7 @@ mod exposition;
 mod group_metrics;
 mod http;
 pub mod identity;
+mod kafka_metrics;
 pub mod logger;
 mod metrics;
 mod notify;

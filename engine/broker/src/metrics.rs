@@ -333,6 +333,7 @@ mod tests {
                 client_errors: vec![("tls", 1)],
                 ..Default::default()
             },
+            accepts: true,
             disk: storage_disk::DiskStats::default(),
             udp: net_sockets::UdpStats::default(),
             mesh: MeshStats { inbox: 9, ..MeshStats::default() },

@@ -122,9 +122,9 @@ fn start_and_live(
     let cpus = settings.cores.resolve()?;
     let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
     check_machine(settings, &data, cpus.len(), log)?;
-    let Listeners { udp: group, tcp, addresses } = bind(settings.listen, cpus.len(), log)?;
+    let listeners = bind(settings.listen, cpus.len(), log)?;
     let http = bind_http(settings.http)?;
-    let place = Place::new(settings, &group, addresses, &http, &cpus);
+    let place = Place::new(settings, &listeners, &http, &cpus);
     let tls = server_tls(settings, &data, &place, log)?;
 
     let (wake, woken) = mpsc::channel();
@@ -133,7 +133,7 @@ fn start_and_live(
         .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
         .map_err(system("no thread for signals"))?;
     let events = event_sink(log.clone(), wake.clone());
-    let config = node_config(settings, &data, cpus, group, tcp, &tls, &place, events)?;
+    let config = node_config(settings, &data, cpus, listeners, &tls, &place, events)?;
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -143,6 +143,8 @@ fn start_and_live(
         data: data.path().to_owned(),
         free_bytes_min: settings.free_bytes_min,
         cert_expires_ms: tls.expires_ms,
+        node_id: settings.node_id,
+        advertised: place.advertised.clone(),
     };
     control::start(http, control, wake).map_err(system("no control thread"))?;
     let say_ready = || place.say_ready(log, &tls, &data, begun);
@@ -220,19 +222,13 @@ struct Place {
 }
 
 impl Place {
-    fn new(
-        settings: &Settings,
-        group: &UdpGroup,
-        kafka: Vec<SocketAddr>,
-        http: &TcpListener,
-        cpus: &[usize],
-    ) -> Self {
+    fn new(settings: &Settings, listeners: &Listeners, http: &TcpListener, cpus: &[usize]) -> Self {
         let host_name = process::host_name();
         Self {
-            listen: group.address,
-            kafka,
+            listen: listeners.udp.address,
+            kafka: listeners.addresses.clone(),
             http: http.local_addr().unwrap_or(settings.http),
-            advertised: settings.advertised(group.address, &host_name),
+            advertised: settings.advertised(listeners.udp.address, &host_name),
             host_name,
             cores: cores::list(cpus),
         }
@@ -374,8 +370,7 @@ fn node_config(
     settings: &Settings,
     data: &DataDir,
     cpus: Vec<usize>,
-    group: UdpGroup,
-    tcp: Vec<Vec<TcpListener>>,
+    listeners: Listeners,
     tls: &ServerTls,
     place: &Place,
     events: EventSink,
@@ -403,7 +398,7 @@ fn node_config(
         groups: groups_config(&settings.kafka),
     };
     // Half of the socket's buffer: the other half is for everyone else's packets.
-    let receive_window = (group.receive_buffer_bytes / 2).clamp(64 << 10, RECEIVE_WINDOW_BYTES_MAX);
+    let receive_window = (listeners.udp.receive_buffer_bytes / 2).clamp(64 << 10, RECEIVE_WINDOW_BYTES_MAX);
     let quic = net_quic::ServerConfig {
         core: CoreId(0),
         tls: Arc::clone(&tls.config),
@@ -420,8 +415,8 @@ fn node_config(
         cpus,
         data: data.path().to_owned(),
         identity: data.identity_path(),
-        udp: group.sockets,
-        tcp,
+        udp: listeners.udp.sockets,
+        tcp: listeners.tcp,
         shard,
         quic,
         kafka,

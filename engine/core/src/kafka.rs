@@ -37,6 +37,9 @@ const TURN_BYTES: usize = 8 << 20;
 /// When no connection can be accepted because something is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Refused connections are told no more often.
+const REFUSALS_PERIOD: Duration = Duration::from_secs(10);
+
 /// What a client still says once it has been told the end is read so long, and so often.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_READS: usize = 256;
@@ -53,6 +56,24 @@ pub(crate) struct Connections {
     by_id: BTreeMap<ConnId, Rc<Connection>>,
     /// With something to send that did not leave for reasons of our own.
     sending: VecDeque<ConnId>,
+    /// Listeners whose last try to accept failed.
+    failing: usize,
+    refusal_told: Option<Instant>,
+}
+
+impl Connections {
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing > 0
+    }
+
+    /// At most once in a while, however many knock.
+    fn may_tell_refusal(&mut self, now: Instant) -> bool {
+        let may = self.refusal_told.is_none_or(|told| now.duration_since(told) >= REFUSALS_PERIOD);
+        if may {
+            self.refusal_told = Some(now);
+        }
+        may
+    }
 }
 
 struct Connection {
@@ -80,7 +101,7 @@ pub(crate) async fn accept(core: Rc<Core>, gate: TcpGate) {
     loop {
         match gate.accept().await {
             Ok(port) => {
-                is_failing = false;
+                core.note_accept(&mut is_failing, false);
                 if let Some((id, connection)) = core.open(port) {
                     // Looks at the state at once, before this returns.
                     glommio::spawn_local(read(Rc::clone(&core), id, connection)).detach();
@@ -95,7 +116,7 @@ pub(crate) async fn accept(core: Rc<Core>, gate: TcpGate) {
                         | io::ErrorKind::NotConnected
                 ) => {}
             Err(error) => {
-                if !std::mem::replace(&mut is_failing, true) {
+                if core.note_accept(&mut is_failing, true) {
                     core.event(Level::Warn, "tcp_accept_failed", error.to_string());
                 }
                 Timer::new(ACCEPT_PAUSE).await;
@@ -186,11 +207,27 @@ pub(crate) async fn end(core: &Core) {
 }
 
 impl Core {
+    /// Whether that is news.
+    fn note_accept(&self, was_failing: &mut bool, is_failing: bool) -> bool {
+        if std::mem::replace(was_failing, is_failing) == is_failing {
+            return false;
+        }
+        let failing = &mut self.state.borrow_mut().kafka.failing;
+        *failing = if is_failing { *failing + 1 } else { *failing - 1 };
+        true
+    }
+
     fn open(&self, port: TcpPort) -> Option<(ConnId, Rc<Connection>)> {
         let state = &mut *self.state.borrow_mut();
-        let opened = state.logic.kafka_mut().open(Instant::now(), port.remote(), port.local());
-        // A refusal is told by the logic's own counters.
-        let id = opened?;
+        let now = Instant::now();
+        let Some(id) = state.logic.kafka_mut().open(now, port.remote(), port.local()) else {
+            if state.kafka.may_tell_refusal(now) {
+                let connections = state.logic.kafka().stats().connections;
+                let why = format!("{} came to {connections} connections", port.remote());
+                self.event(Level::Warn, "kafka_connection_refused", why);
+            }
+            return None;
+        };
         let connection = Rc::new(Connection {
             port,
             phase: Cell::new(Phase::Open),

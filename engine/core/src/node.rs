@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine_api::CoreId;
+use engine_shard::PartitionEnds;
 use engine_turn::LINK_MESSAGES_MAX;
 
 use crate::config::NodeConfig;
@@ -120,7 +121,7 @@ impl Node {
         self.shared.tell_all(|| {
             let answer = Arc::new(Latch::default());
             answers.push(Arc::clone(&answer));
-            Control::Stats(StatsReply { answer })
+            Control::Stats(Reply { answer })
         });
         async move {
             let mut cores = Vec::with_capacity(answers.len());
@@ -128,6 +129,23 @@ impl Node {
                 cores.extend(answer.wait().await.map(|stats| *stats));
             }
             NodeStats { cores }
+        }
+    }
+
+    /// As [`stats`](Self::stats): which offsets can be read, of every partition of every core.
+    pub fn partition_ends(&self) -> impl Future<Output = Vec<PartitionEnds>> + Send + use<> {
+        let mut answers = Vec::with_capacity(self.shared.mesh.cores());
+        self.shared.tell_all(|| {
+            let answer = Arc::new(Latch::default());
+            answers.push(Arc::clone(&answer));
+            Control::Ends(Reply { answer })
+        });
+        async move {
+            let mut all = Vec::new();
+            for answer in answers {
+                all.extend(answer.wait().await.into_iter().flat_map(|ends| *ends));
+            }
+            all
         }
     }
 
@@ -209,21 +227,22 @@ pub(crate) enum Control {
     Begin,
     /// Stop; before [`Begin`](Self::Begin): end at once.
     Stop,
-    Stats(StatsReply),
+    Stats(Reply<CoreStats>),
+    Ends(Reply<Vec<PartitionEnds>>),
 }
 
 /// Dropping it unanswered tells the asker that there is no such core any more.
-pub(crate) struct StatsReply {
-    answer: Arc<Latch<Option<Box<CoreStats>>>>,
+pub(crate) struct Reply<T: Clone> {
+    answer: Arc<Latch<Option<Box<T>>>>,
 }
 
-impl StatsReply {
-    pub(crate) fn answer(self, stats: CoreStats) {
-        self.answer.set(Some(Box::new(stats)));
+impl<T: Clone> Reply<T> {
+    pub(crate) fn answer(self, answer: T) {
+        self.answer.set(Some(Box::new(answer)));
     }
 }
 
-impl Drop for StatsReply {
+impl<T: Clone> Drop for Reply<T> {
     fn drop(&mut self) {
         self.answer.set(None);
     }

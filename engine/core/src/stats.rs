@@ -25,6 +25,8 @@ pub struct CoreStats {
     pub shard: ShardStats,
     pub quic: ServerStats,
     pub kafka: net_kafka::ServerStats,
+    /// Now: connections of Kafka's clients can be accepted.
+    pub accepts: bool,
     pub disk: DiskStats,
     pub udp: UdpStats,
     pub mesh: MeshStats,

@@ -49,6 +49,7 @@ impl Core {
         while let Some(control) = self.shared.next_control(self.me) {
             match control {
                 Control::Stats(reply) => reply.answer(self.stats(state)),
+                Control::Ends(reply) => reply.answer(state.logic.shard().partition_ends()),
                 Control::Stop => state.logic.stop(),
                 // Told before the core began.
                 Control::Begin => {}
@@ -143,6 +144,7 @@ impl Core {
             shard: state.logic.shard().stats(),
             quic: state.logic.server().stats(),
             kafka: state.logic.kafka().stats(),
+            accepts: !state.kafka.is_failing(),
             disk: self.disk.stats(),
             udp: self.port.stats(),
             mesh: state.mesh.stats(state.logic.backlog()),

@@ -42,6 +42,7 @@ pub use compaction::CompactionStats;
 pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
 pub use seam::{
-    Effect, Event, GroupFigures, GroupLag, Input, Level, MetaUpdate, SHARD_KEY_BIT, ShardConfig, ShardStats,
+    Effect, Event, GroupFigures, GroupLag, Input, Level, MetaUpdate, PartitionEnds, SHARD_KEY_BIT,
+    ShardConfig, ShardStats,
 };
 pub use shard::Shard;

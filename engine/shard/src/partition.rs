@@ -26,7 +26,7 @@ use crate::context::{Context, Refusal, refuse};
 use crate::coordinator::Coordinator;
 use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
 use crate::producers::Producers;
-use crate::seam::Level;
+use crate::seam::{Level, PartitionEnds};
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiting};
 
 /// What all partitions of a topic on this core share.
@@ -514,6 +514,17 @@ impl Partition {
             index: self.id.index,
             end: self.commit_end,
             why,
+        })
+    }
+
+    /// `None`: its log is not open.
+    pub(crate) fn ends(&self) -> Option<PartitionEnds> {
+        let log = self.log.as_ref()?;
+        Some(PartitionEnds {
+            topic: self.topic.name.clone(),
+            index: self.id.index,
+            start: log.start(),
+            end: self.commit_end,
         })
     }
 

@@ -17,7 +17,7 @@ use crate::compaction;
 use crate::context::Context;
 use crate::limits::{SHRINKS_PER_TURN, TICKS_PER_ROUND, TROUBLED_MAX};
 use crate::partition::{Counted, Partition, Stage, TopicSettings};
-use crate::seam::{Effect, ShardStats};
+use crate::seam::{Effect, PartitionEnds, ShardStats};
 use crate::waiting::PartitionKey;
 
 #[derive(Debug, Default)]
@@ -287,12 +287,24 @@ impl Roster {
         Some(self.troubled.iter().filter_map(trouble).take(TROUBLED_MAX).collect())
     }
 
+    /// Of every partition whose log is open, by topic and index.
+    pub(crate) fn ends(&self) -> Vec<PartitionEnds> {
+        let mut ends: Vec<_> = self.known().filter_map(Partition::ends).collect();
+        ends.sort_unstable_by(|a, b| (&a.topic, a.index).cmp(&(&b.topic, b.index)));
+        ends
+    }
+
+    /// Those of topics that there are; others may be on their way out.
+    fn known(&self) -> impl Iterator<Item = &Partition> {
+        let known =
+            |(key, partition): &(PartitionKey, &Partition)| self.by_id.get(&partition.id) == Some(key);
+        self.partitions.iter().filter(known).map(|(_, partition)| partition)
+    }
+
     /// Every partition's, by topic id and index.
     pub(crate) fn log_sizes(&self) -> Vec<LogSize> {
-        let known =
-            self.partitions.iter().filter(|(key, partition)| self.by_id.get(&partition.id) == Some(key));
         let size = |partition: &Partition| LogSize { partition: partition.id, bytes: partition.disk_bytes() };
-        let mut sizes: Vec<LogSize> = known.map(|(_, partition)| size(partition)).collect();
+        let mut sizes: Vec<LogSize> = self.known().map(size).collect();
         sizes.sort_unstable_by_key(|size| size.partition);
         sizes
     }

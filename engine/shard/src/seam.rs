@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine_api::{CoreId, GroupState, NodeId, ReplySlot, Request, Response};
 use engine_groups::GroupsConfig;
-use storage_frame::LogId;
+use storage_frame::{LogId, Offset};
 use storage_log::{DiskOp, DiskResult, LatencyHistogram, OpId};
 
 use crate::compaction::CompactionStats;
@@ -168,6 +168,15 @@ pub struct ShardStats {
     pub waiting_fetches: u64,
     pub waiting_produces: u64,
     pub compaction: CompactionStats,
+}
+
+/// Which offsets of a partition can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionEnds {
+    pub topic: String,
+    pub index: u32,
+    pub start: Offset,
+    pub end: Offset,
 }
 
 /// Consumer groups, as their coordinators know them.

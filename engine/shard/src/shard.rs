@@ -19,7 +19,7 @@ use crate::news::{self, News};
 use crate::partition::TopicSettings;
 use crate::reads;
 use crate::roster::Roster;
-use crate::seam::{Effect, Input, Level, MetaUpdate, ShardConfig, ShardStats};
+use crate::seam::{Effect, Input, Level, MetaUpdate, PartitionEnds, ShardConfig, ShardStats};
 use crate::waiting::Waiting;
 use groups::Coordinators;
 
@@ -157,6 +157,12 @@ impl Shard {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.ctx.budget.bytes()
+    }
+
+    /// Of every partition owned here, by topic and index. As long as there are partitions: for somebody who looks.
+    #[must_use]
+    pub fn partition_ends(&self) -> Vec<PartitionEnds> {
+        self.roster.ends()
     }
 
     #[must_use]
