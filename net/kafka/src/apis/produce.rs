@@ -2,6 +2,9 @@
 //!
 //! Every partition has an answer of its own: one that is refused does not hold up the others. With acks=0 nothing is
 //! answered; an error then ends the connection, which makes the client look for the leader anew, as with Kafka.
+//!
+//! Not told: the time of appending and the log's start. Both are -1, which clients take for "as I sent it" and "not
+//! known"; readers get the time of appending with the records.
 
 use bytes::Bytes;
 use engine_api::{Acks, OFFSETS_TOPIC, Produce, ProduceError, Request, Response};

@@ -21,9 +21,8 @@ const PARTITIONS_MAX: usize = 10_000;
 
 /// No session, and a request that wants none.
 const NO_SESSION: i32 = 0;
-/// In a request: begin a session; end it.
+/// In a request: begin a session. Above it goes on, below it ends.
 const EPOCH_INITIAL: i32 = 0;
-const EPOCH_FINAL: i32 = -1;
 
 /// What a client asks of a partition.
 #[derive(Debug, Clone)]
@@ -89,16 +88,14 @@ pub(crate) fn open(context: &mut Context<'_>, request: FetchRequest) -> Result<S
     let asked = list(&request);
     let wants_session = request.session_epoch == EPOCH_INITIAL && context.head.version >= 7;
     let session = if wants_session { begin(context, &asked) } else { NO_SESSION };
-    debug_assert!(wants_session || request.session_epoch <= EPOCH_FINAL || session == NO_SESSION);
     Ok(Scope { asked, session, is_incremental: false, turn: 0 })
 }
 
 fn list(request: &FetchRequest) -> Vec<Asked> {
-    let partitions = |topic: &'_ _| -> Vec<Asked> {
-        let topic: &kafka_protocol::messages::fetch_request::FetchTopic = topic;
-        topic.partitions.iter().map(|partition| Asked::new(&topic.topic, partition)).collect()
-    };
-    request.topics.iter().flat_map(partitions).collect()
+    let topics = request.topics.iter();
+    topics
+        .flat_map(|topic| topic.partitions.iter().map(|partition| Asked::new(&topic.topic, partition)))
+        .collect()
 }
 
 fn begin(context: &mut Context<'_>, asked: &[Asked]) -> i32 {
