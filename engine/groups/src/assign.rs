@@ -48,7 +48,7 @@ fn range(subscriptions: &Subscriptions, partitions: &BTreeMap<String, u32>) -> A
     assigned
 }
 
-/// Whoever has a partition keeps it; what nobody has goes to whoever has least; then one at a time moves from
+/// Whoever has a partition keeps it; what nobody has goes to whoever has least; then partitions move from
 /// whoever has most to whoever has least of those that may have it, while they differ by two or more. Where all
 /// subscribe to the same topics that ends within 1 with as few moves as can be; where they do not, no single move
 /// makes it better.
@@ -76,7 +76,7 @@ impl<'a> Sticky<'a> {
                 self.give(&least, &topic, partition);
             }
         }
-        while self.move_one() {}
+        while self.move_some() {}
         self.assigned
     }
 
@@ -116,7 +116,7 @@ impl<'a> Sticky<'a> {
     }
 
     /// Each move makes the sum of the counts' squares smaller, so there is a last one.
-    fn move_one(&mut self) -> bool {
+    fn move_some(&mut self) -> bool {
         let mut by_count: Vec<(usize, Arc<str>)> =
             self.counts.iter().map(|(id, count)| (*count, Arc::clone(id))).collect();
         by_count.sort();
@@ -130,14 +130,22 @@ impl<'a> Sticky<'a> {
             if least + 2 > *most {
                 continue;
             }
+            // As many as neither has to give back: one by one, a thousand members would take a second.
+            let all: usize = self.counts.values().sum();
+            let members_count = self.counts.len();
+            let too_many = most.saturating_sub(all.div_ceil(members_count));
+            let too_few = (all / members_count).saturating_sub(least);
+            let take = too_many.min(too_few).clamp(1, (most - least) / 2);
             let owned = self.assigned.get_mut(from).expect("every member is there");
             let of_topic = owned.get_mut(&topic).expect("it was listed");
-            let partition = of_topic.pop().expect("no topic without partitions is kept");
+            let moved = of_topic.split_off(of_topic.len().saturating_sub(take));
             if of_topic.is_empty() {
                 owned.remove(&topic);
             }
-            *self.counts.get_mut(from).expect("every member is there") -= 1;
-            self.give(&to, &topic, partition);
+            *self.counts.get_mut(from).expect("every member is there") -= moved.len();
+            for partition in moved {
+                self.give(&to, &topic, partition);
+            }
             return true;
         }
         false

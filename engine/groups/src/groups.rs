@@ -402,9 +402,7 @@ fn answer_of_unknown(id: &str, ask: &GroupAsk) -> Option<Result<GroupAnswer, Gro
     let not_found = || GroupError::NotFound { group: id.to_owned() };
     Some(match ask {
         GroupAsk::Join(JoinGroup { member, .. }) if member.is_empty() => return None,
-        GroupAsk::Commit(commit) if commit.member.generation < 0 && commit.member.member.is_empty() => {
-            return None;
-        }
+        GroupAsk::Commit(commit) if commit.member.generation < 0 => return None,
         GroupAsk::Join(join) => Err(unknown(&join.member)),
         GroupAsk::Sync(sync) => Err(unknown(&sync.member.member)),
         GroupAsk::Heartbeat(member) => Err(unknown(&member.member)),

@@ -111,7 +111,7 @@ impl Group {
         if self.members.len() + self.handed_out.len() >= members_max {
             return turn.reply(slot, Err(GroupError::Full { members_max }));
         }
-        let id = turn.desk.new_member_id(join.instance.as_ref().unwrap_or(&join.client_id));
+        let id = self.new_id(turn, join.instance.as_ref().unwrap_or(&join.client_id));
         if join.member_id_required && join.instance.is_none() {
             // KIP-394: a client whose answers are lost would leave a member behind with each try.
             let until = turn.now.mono + join.session_timeout;
@@ -120,6 +120,16 @@ impl Group {
             return turn.reply(slot, Err(GroupError::MemberIdRequired { member: id.to_string() }));
         }
         self.add_member(turn, slot, id, join, false);
+    }
+
+    /// Seeds differ between lives; should they not, ids still do within a group.
+    fn new_id(&self, turn: &mut Turn<'_>, prefix: &str) -> Arc<str> {
+        loop {
+            let id = turn.desk.new_member_id(prefix);
+            if !self.members.contains_key(&id) && !self.handed_out.contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     fn add_member(
@@ -203,7 +213,7 @@ impl Group {
         for waiting in [member.join.take(), member.sync.take()].into_iter().flatten() {
             turn.reply(waiting, Err(GroupError::Fenced { instance: instance.clone() }));
         }
-        let id = turn.desk.new_member_id(&instance);
+        let id = self.new_id(turn, &instance);
         let was_leader = self.leader.as_ref() == Some(old);
         if was_leader {
             self.leader = Some(Arc::clone(&id));

@@ -121,15 +121,12 @@ impl Group {
     }
 
     fn check_commit(&self, member: &MemberId) -> Result<(), GroupError> {
-        let is_anonymous = member.generation < 0 && member.member.is_empty() && member.instance.is_none();
-        if is_anonymous {
-            // Whoever assigns partitions to itself may commit where no members do.
-            return match self.phase {
-                Phase::Empty => Ok(()),
-                Phase::Preparing { .. } | Phase::Completing { .. } | Phase::Stable { .. } => {
-                    Err(GroupError::UnknownMember { member: String::new() })
-                }
-            };
+        // Whoever assigns partitions to itself may commit where no members do, whatever it calls itself.
+        if member.generation < 0 && self.phase == Phase::Empty {
+            return Ok(());
+        }
+        if member.generation < 0 && member.member.is_empty() && member.instance.is_none() {
+            return Err(GroupError::UnknownMember { member: String::new() });
         }
         self.check_member(&member.member, member.instance.as_deref())?;
         self.check_generation(member.generation)?;

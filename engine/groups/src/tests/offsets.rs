@@ -76,6 +76,8 @@ fn only_members_commit_where_there_are_members() {
     assert_eq!(h.answered("g", commit(fresh, &[("t", 0, 3)])), Err(GroupError::RebalanceInProgress));
     assert!(matches!(h.answered("g", commit(me, &[("t", 0, 3)])), Err(GroupError::IllegalGeneration { .. })));
     assert_eq!(of(&mut h, 0), Some(2));
+    // Some name themselves without joining.
+    assert!(h.answered("simple", commit(id("x", -1), &[("t", 0, 1)])).is_ok());
     let unknown = h.answered("none", commit(id("x", 3), &[("t", 0, 1)]));
     assert!(matches!(unknown, Err(GroupError::IllegalGeneration { .. })));
 }

@@ -94,8 +94,7 @@ fn damaged_and_unknown_records_are_skipped() {
     let mut h = Harness::new();
     h.stable_one("g");
     let whole = h.durable.clone();
-    for at in 0..whole.len() {
-        let record = &whole[at];
+    for record in &whole {
         for cut in 0..record.key.len() {
             let cut = StoredRecord { key: record.key.slice(..cut), value: record.value.clone() };
             assert!(crate::record::check(&cut).is_err());

@@ -257,3 +257,21 @@ fn two_groups_see_every_record_each_across_a_kill_of_the_broker() {
         producer.close().await.unwrap();
     });
 }
+
+#[test]
+fn the_command_line_goes_on_where_its_group_was() {
+    let dir = directory();
+    let broker = Broker::start(options(dir.path()));
+    let cli = broker.cli();
+    cli.create("words", 1);
+    cli.run_with(&["produce", "words"], b"one\ntwo\nthree\nfour\n".to_vec()).expect(0);
+    let consume = |count: &str, more: &[&str]| {
+        let args = ["consume", "words", "--group", "readers", "--from-beginning", "--max-records", count];
+        cli.run(&[&args[..], more].concat()).expect(0).text()
+    };
+    // In the middle of a batch; and a look that commits nothing.
+    assert_eq!(consume("2", &[]), "one\ntwo\n");
+    assert_eq!(consume("1", &["--commit", "none"]), "three\n");
+    assert_eq!(consume("2", &["--assignor", "range"]), "three\nfour\n");
+    cli.run(&["consume", "words", "--group", "readers", "--offset", "1"]).expect(2);
+}
