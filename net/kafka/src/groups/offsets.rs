@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{CommitOffset, CommitOffsets, CommittedOffset, GroupAnswer, GroupAsk, GroupError, Response};
+use engine_api::{
+    CommitOffset, CommitOffsets, CommittedOffset, FindOffset, GroupAnswer, GroupAsk, GroupError, PartitionId,
+    Place, Request, Response,
+};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
@@ -33,6 +36,10 @@ use crate::context::Context;
 use super::errors::{group_error, request, the_answer};
 use super::membership::member_id;
 
+/// kafkajs resets a group's offsets by committing -2 for the start of the log and -1 for its end. Kafka stores them; here
+/// the first becomes the log's start, and the second is nothing, which is told as -1 too.
+const TO_THE_START: i64 = -2;
+
 /// A request's topics and partitions with a code for each; those still to be decided by the coordinator have none.
 type Codes = Vec<(TopicName, Vec<(i32, Option<i16>)>)>;
 
@@ -43,19 +50,24 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
     let asked: OffsetCommitRequest = context.decode(body)?;
     let mut codes: Codes = Vec::with_capacity(asked.topics.len());
     let mut topics = Vec::new();
+    let (mut places, mut finds) = (Vec::new(), Vec::new());
     for topic in asked.topics {
-        let partitions = partitions_of(context, &topic.name);
+        let brief = context.catalog.find_topic(&topic.name);
         let mut partition_codes = Vec::with_capacity(topic.partitions.len());
         let mut commits = Vec::new();
         for partition in topic.partitions {
-            let index = partition.partition_index;
-            match commit_of(partitions, partition) {
-                Ok(commit) => {
-                    partition_codes.push((index, None));
-                    commits.push(commit);
-                }
-                Err(error) => partition_codes.push((index, Some(error.code()))),
+            let (index, is_start) = (partition.partition_index, partition.committed_offset == TO_THE_START);
+            let Some(brief) = brief.filter(|brief| index.cast_unsigned() < brief.partitions) else {
+                partition_codes.push((index, Some(ResponseError::UnknownTopicOrPartition.code())));
+                continue;
+            };
+            if is_start {
+                let partition = PartitionId { topic: brief.id, index: index.cast_unsigned() };
+                places.push((topics.len(), commits.len()));
+                finds.push(Request::FindOffset(FindOffset { partition, place: Place::Start }));
             }
+            partition_codes.push((index, None));
+            commits.push(commit_of(partition));
         }
         if !commits.is_empty() {
             topics.push((topic.name.to_string(), commits));
@@ -67,37 +79,48 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
     }
     let retention = u64::try_from(asked.retention_time_ms).ok().map(Duration::from_millis);
     let member = member_id(asked.member_id, asked.generation_id_or_member_epoch, asked.group_instance_id);
-    let ask = GroupAsk::Commit(CommitOffsets { member, retention, topics });
-    Ok(context.gather(vec![request(&asked.group_id, ask)], move |context, answers| {
-        match the_answer(answers) {
-            Some(Ok(GroupAnswer::Committed(topics))) => {
-                fill(&mut codes, topics.into_iter().flat_map(|(_, results)| results));
-                committed(context, codes)
+    let group = asked.group_id;
+    Ok(context.gather(finds, move |context, answers| {
+        for ((topic, place), answer) in places.into_iter().zip(answers) {
+            match answer {
+                Response::FindOffset(Ok(found)) => topics[topic].1[place].offset = found.log_start,
+                // What cannot be found now is forgotten, and the reader's own rule decides.
+                Response::FindOffset(Err(_)) => {}
+                other => return Outcome::unexpected(&other),
             }
-            Some(Err(error)) => {
-                fill_all(&mut codes, group_error(&error).code());
-                committed(context, codes)
-            }
-            _ => Outcome::Close("answer_of_another_kind", String::new()),
         }
+        commit_found(context, &group, CommitOffsets { member, retention, topics }, codes)
     }))
 }
 
-fn commit_of(
-    partitions: Option<u32>,
-    asked: OffsetCommitRequestPartition,
-) -> Result<CommitOffset, ResponseError> {
-    let partition = asked.partition_index.cast_unsigned();
-    if partitions.is_none_or(|count| partition >= count) {
-        return Err(ResponseError::UnknownTopicOrPartition);
-    }
-    Ok(CommitOffset {
-        partition,
-        // Below zero (kafkajs resets offsets with -1 and -2) it is above all offsets, which forgets.
+fn commit_found(
+    context: &mut Context<'_>,
+    group: &GroupId,
+    commit: CommitOffsets,
+    mut codes: Codes,
+) -> Outcome {
+    let asks = vec![request(group, GroupAsk::Commit(commit))];
+    context.gather(asks, move |context, answers| match the_answer(answers) {
+        Some(Ok(GroupAnswer::Committed(topics))) => {
+            fill(&mut codes, topics.into_iter().flat_map(|(_, results)| results));
+            committed(context, codes)
+        }
+        Some(Err(error)) => {
+            fill_all(&mut codes, group_error(&error).code());
+            committed(context, codes)
+        }
+        _ => Outcome::Close("answer_of_another_kind", String::new()),
+    })
+}
+
+/// An offset below zero goes as one above all offsets, which forgets what was committed.
+fn commit_of(asked: OffsetCommitRequestPartition) -> CommitOffset {
+    CommitOffset {
+        partition: asked.partition_index.cast_unsigned(),
         offset: Offset(asked.committed_offset.cast_unsigned()),
         leader_epoch: asked.committed_leader_epoch,
         metadata: asked.committed_metadata.map(|text| text.to_string()).unwrap_or_default(),
-    })
+    }
 }
 
 fn committed(context: &Context<'_>, codes: Codes) -> Outcome {

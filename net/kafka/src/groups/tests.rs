@@ -427,13 +427,25 @@ fn commits_carry_what_their_version_has() {
     assert_eq!((asked.retention, asked.member.instance.as_deref()), (None, Some("i")));
     let commit = &asked.topics[0].1[0];
     assert_eq!((commit.leader_epoch, commit.metadata.as_str()), (4, ""));
-    // kafkajs resets offsets so.
-    let partition = OffsetCommitRequestPartition::default().with_committed_offset(-2);
-    let of_topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![partition]);
+}
+
+/// kafkajs resets a group's offsets so.
+#[test]
+fn the_logs_start_is_committed_for_minus_two_and_nothing_for_minus_one() {
+    let at = |index, offset| {
+        OffsetCommitRequestPartition::default().with_partition_index(index).with_committed_offset(offset)
+    };
+    let partitions = vec![at(0, -1), at(1, -2), at(2, 5), at(9, -2)];
+    let of_topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(partitions);
     let request = OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![of_topic]);
-    let (_, ask) = ask_one(5, &request, Err(GroupError::Loading));
-    let GroupAsk::Commit(asked) = ask else { panic!("asks {ask:?}") };
-    assert!(asked.topics[0].1[0].offset > Offset(i64::MAX as u64), "which forgets");
+    let mut world = world();
+    world.log("orders", 1).start = Offset(3);
+    let (response, asks) = call(&mut world, 5, &request, |ask| Ok(rich(ask)));
+    let [GroupAsk::Commit(asked)] = &asks[..] else { panic!("asks {asks:?}") };
+    let offsets: Vec<Offset> = asked.topics[0].1.iter().map(|commit| commit.offset).collect();
+    assert_eq!(offsets, [Offset(u64::MAX), Offset(3), Offset(5)]);
+    let codes: Vec<i16> = response.topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [0, 0, 0, ResponseError::UnknownTopicOrPartition.code()]);
 }
 
 #[test]
