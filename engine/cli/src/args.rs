@@ -14,7 +14,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
     max_term_width = 100,
     after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 timeout, 5 partly done.\n\n\
                   Example:\n  millstream serve &\n  millstream topic create words --partitions 4\n  \
-                  seq 1 1000 | millstream produce words\n  millstream consume words --from-beginning --exit-at-end"
+                  seq 1 1000 | millstream produce words\n  millstream consume words --from-beginning --exit-at-end\n\n\
+                  Kafka's tools by their own names and flags: millstream kafka-topics --help, and kafka-configs,\n\
+                  kafka-console-consumer, kafka-console-producer, kafka-consumer-groups, kafka-get-offsets,\n\
+                  kafka-delete-records, kafka-broker-api-versions."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -71,6 +74,9 @@ pub enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// List, describe and delete consumer groups, and move their offsets
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Send a record per line of stdin
     Produce(ProduceArgs),
     /// Print records
@@ -194,6 +200,73 @@ pub struct TopicAlterArgs {
     pub delete_configs: Vec<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List groups
+    #[command(after_help = "Example:\n  millstream group list")]
+    List,
+    /// Show a group: its state, and its lag by partition
+    #[command(after_help = "Example:\n  millstream group describe readers --events")]
+    Describe(GroupDescribeArgs),
+    /// Move a group without members to other offsets of a topic
+    #[command(
+        after_help = "Example:\n  millstream group reset-offsets readers --topic orders --to 2026-03-01T00:00:00Z --dry-run"
+    )]
+    ResetOffsets(GroupResetArgs),
+    /// Delete a group without members, with its offsets
+    #[command(after_help = "Example:\n  millstream group delete readers")]
+    Delete(GroupNameArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GroupNameArgs {
+    /// Of the group
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GroupDescribeArgs {
+    /// Of the group
+    pub name: String,
+    /// Its members and what they own
+    #[arg(long)]
+    pub members: bool,
+    /// Committed offsets and lag, in records and in time
+    #[arg(long)]
+    pub offsets: bool,
+    /// State, protocol, generation
+    #[arg(long)]
+    pub state: bool,
+    /// The last rebalances: what set them off, who, how long they took
+    #[arg(long)]
+    pub events: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GroupResetArgs {
+    /// Of the group; it need not exist
+    pub name: String,
+    /// All partitions of this topic
+    #[arg(long)]
+    pub topic: String,
+    /// earliest, latest, an offset, or a time: 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "WHERE", value_parser = parse_reset_to)]
+    pub to: ResetTo,
+    /// Change nothing, say what would be
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where offsets are moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetTo {
+    Earliest,
+    Latest,
+    Offset(u64),
+    /// Milliseconds since 1970.
+    Time(i64),
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Lines end at LF; everything else, CR included, is the record's. Ctrl-C sends what was read and \
@@ -214,6 +287,9 @@ pub struct ProduceArgs {
     /// Compress batches
     #[arg(long, default_value = "none", value_name = "CODEC")]
     pub compression: CompressionArg,
+    /// Over Kafka's protocol instead of QUIC, through librdkafka
+    #[arg(long)]
+    pub kafka: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -235,9 +311,11 @@ pub enum CompressionArg {
 
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Reads the partitions there are when it starts: those added later are not seen. --timeout is how \
-                  long a broker may be out of reach, not how long to wait for records.\n\nExample:\n  \
-                  millstream consume orders --timestamp 2026-03-01T00:00:00Z --exit-at-end --output json"
+    after_help = "Reads the partitions there are when it starts: those added later are not seen, but by groups. \
+                  --timeout is how long a broker may be out of reach, not how long to wait for records.\n\n\
+                  Example:\n  \
+                  millstream consume orders --timestamp 2026-03-01T00:00:00Z --exit-at-end --output json\n  \
+                  millstream consume orders --group billing --from-beginning"
 )]
 #[command(group(ArgGroup::new("start")))]
 pub struct ConsumeArgs {
@@ -264,6 +342,38 @@ pub struct ConsumeArgs {
     /// What is printed of each record, one per line [default: value, or json with --format json]
     #[arg(long, value_name = "WHAT")]
     pub output: Option<OutputArg>,
+    /// Share the topic with the others of this consumer group, and go on where it was; a start is for partitions
+    /// that the group has not read yet
+    #[arg(long, value_name = "G", conflicts_with_all = ["offset", "timestamp", "partition", "exit_at_end"])]
+    pub group: Option<String>,
+    /// Commit what is printed, or nothing
+    #[arg(long, value_name = "WHAT", default_value = "auto", requires = "group")]
+    pub commit: CommitArg,
+    /// How the group shares partitions out, if most of its members say so
+    #[arg(long, value_name = "HOW", default_value = "sticky", requires = "group")]
+    pub assignor: AssignorArg,
+    /// A name that keeps this consumer's partitions for it while it restarts
+    #[arg(long, value_name = "NAME", requires = "group")]
+    pub instance: Option<String>,
+    /// Over Kafka's protocol instead of QUIC, through librdkafka
+    #[arg(long)]
+    pub kafka: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CommitArg {
+    /// Every 5 seconds, and at the end
+    Auto,
+    /// Never: the same records come again
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AssignorArg {
+    /// Runs of each topic's partitions
+    Range,
+    /// Balanced, and few partitions move
+    Sticky,
 }
 
 impl ConsumeArgs {
@@ -357,6 +467,17 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
 fn parse_timestamp(text: &str) -> Result<i64, String> {
     engine_broker::utc::parse(text)
         .ok_or_else(|| "write it as milliseconds since 1970, or 2026-03-01T12:00:00Z".to_owned())
+}
+
+fn parse_reset_to(text: &str) -> Result<ResetTo, String> {
+    match (text, text.parse()) {
+        ("earliest", _) => Ok(ResetTo::Earliest),
+        ("latest", _) => Ok(ResetTo::Latest),
+        (_, Ok(offset)) => Ok(ResetTo::Offset(offset)),
+        (_, Err(_)) => engine_broker::utc::parse(text)
+            .map(ResetTo::Time)
+            .ok_or_else(|| "write it as earliest, latest, an offset, or 2026-03-01T12:00:00Z".to_owned()),
+    }
 }
 
 /// As the broker has it; said here to be told before anything is asked.

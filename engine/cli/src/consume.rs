@@ -3,7 +3,9 @@
 //! Output is gathered while records keep coming and flushed as soon as there are none, so that a pipe is fast
 //! and a person sees each record at once.
 
-use millstream_client::{Client, ReadBatch, ReadError, ReadRecord, Reader, ReaderConfig, Start, TimestampMs};
+use millstream_client::{
+    Client, ReadBatch, ReadError, ReadRecord, Reader, ReaderConfig, RecordsError, Start, TimestampMs,
+};
 use storage_frame::Offset;
 
 use crate::args::{ConsumeArgs, Global, OutputArg};
@@ -13,10 +15,16 @@ use crate::output::Output;
 use crate::record_json::write_record;
 use crate::sdk;
 
+mod group;
+
 pub(crate) async fn run(global: &Global, args: ConsumeArgs) -> Result<(), Failure> {
     let mut interrupt = Interrupt::listen()?;
     sdk::with_client(global, async |client| {
         let mut out = Output::stdout();
+        if let Some(name) = &args.group {
+            let printed = group::run(global, &args, name, client, &mut interrupt, &mut out).await;
+            return printed.and(out.finish());
+        }
         let printing = async {
             let mut reader = client.reader(config(global, &args)).await?;
             print_all(&mut reader, &args, args.output_for(global.format), &mut out).await?;
@@ -106,14 +114,16 @@ fn print_batch(
         if count == count_max {
             break;
         }
-        let record = record.map_err(|source| {
-            let (partition, base_offset) = (batch.partition(), batch.first_offset());
-            Failure::from(ReadError::BadBatch { partition, base_offset, source })
-        })?;
+        let record = record.map_err(|source| bad_batch(batch, source))?;
         print_record(batch, &record, output, out)?;
         count += 1;
     }
     Ok(count)
+}
+
+fn bad_batch(batch: &ReadBatch, source: RecordsError) -> Failure {
+    let (partition, base_offset) = (batch.partition(), batch.first_offset());
+    Failure::from(ReadError::BadBatch { partition, base_offset, source })
 }
 
 fn print_record(

@@ -22,12 +22,14 @@ mod configs;
 mod connection;
 mod console_consumer;
 mod console_producer;
+pub(crate) mod consume;
 mod consumer_groups;
 mod delete_records;
 pub(crate) mod fault;
 mod get_offsets;
 pub(crate) mod groups;
 pub(crate) mod offsets;
+pub(crate) mod produce;
 pub(crate) mod properties;
 mod topics;
 

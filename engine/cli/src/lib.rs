@@ -11,6 +11,7 @@ mod cluster;
 mod consume;
 mod doctor;
 pub mod failure;
+mod group;
 mod interrupt;
 pub mod kafka;
 pub mod lines;

@@ -6,17 +6,41 @@ use storage_recordbatch::Record;
 
 /// `{"topic":"t","partition":0,"offset":1,"timestamp":2,"key":"k","value":"v"}`; `headers` where there are some.
 pub fn write_record(out: &mut Vec<u8>, topic: &str, partition: u32, record: &Record<'_>) {
+    let fields = Fields {
+        topic,
+        partition,
+        offset: record.offset.0,
+        timestamp_ms: record.timestamp.0,
+        key: record.key,
+        value: record.value,
+    };
+    write_fields(out, &fields, record.headers());
+}
+
+/// A record but for its headers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+}
+
+pub(crate) fn write_fields<'a>(
+    out: &mut Vec<u8>,
+    fields: &Fields<'_>,
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+) {
+    let Fields { topic, partition, offset, timestamp_ms, key, value } = *fields;
     out.extend_from_slice(b"{\"topic\":");
     push_text(out, topic);
     // Writing to memory does not fail.
-    let _ = write!(
-        out,
-        ",\"partition\":{partition},\"offset\":{},\"timestamp\":{}",
-        record.offset, record.timestamp.0
-    );
-    push_field(out, "key", record.key);
-    push_field(out, "value", record.value);
-    let mut headers = record.headers().peekable();
+    let _ = write!(out, ",\"partition\":{partition},\"offset\":{offset},\"timestamp\":{timestamp_ms}");
+    push_field(out, "key", key);
+    push_field(out, "value", value);
+    let mut headers = headers.peekable();
     if headers.peek().is_some() {
         out.extend_from_slice(b",\"headers\":[");
         for (index, (name, value)) in headers.enumerate() {

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::args::{Cli, Command, Global};
 use crate::failure::{Exit, Failure};
-use crate::{cluster, consume, doctor, kafka, log, manual, output, produce, sdk, serve, topic};
+use crate::{cluster, consume, doctor, group, kafka, log, manual, output, produce, sdk, serve, topic};
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -30,7 +30,12 @@ fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
         Command::Topic(command) => on_one_thread(sdk::with_client(&global, async |client| {
             topic::run(&client.admin(), command, global.format).await
         })),
+        Command::Group(command) => on_one_thread(sdk::with_client(&global, async |client| {
+            group::run(&client.admin(), command, global.format).await
+        })),
+        Command::Produce(args) if args.kafka => on_two_threads(kafka::produce::run(&global, args)),
         Command::Produce(args) => on_two_threads(produce::run(&global, args)),
+        Command::Consume(args) if args.kafka => on_two_threads(kafka::consume::run(&global, args)),
         Command::Consume(args) => on_two_threads(consume::run(&global, args)),
         Command::Cluster(command) => on_one_thread(sdk::with_client(&global, async |client| {
             cluster::run(&client.admin(), command, global.format).await

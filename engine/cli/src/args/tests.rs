@@ -64,11 +64,14 @@ fn one_start_at_most_and_no_values_that_mean_nothing() {
 }
 
 #[test]
-fn what_comes_later_is_not_offered_now() {
-    assert_eq!(refused("consume t --group g"), ErrorKind::UnknownArgument);
-    assert_eq!(refused("consume t --kafka"), ErrorKind::UnknownArgument);
-    assert_eq!(refused("produce t --kafka"), ErrorKind::UnknownArgument);
-    assert_eq!(refused("group list"), ErrorKind::InvalidSubcommand);
+fn groups_are_for_reading_on_and_for_moving() {
+    assert!(parse("consume t --group g --kafka --from-beginning").is_ok());
+    assert_eq!(refused("consume t --group g --offset 5"), ErrorKind::ArgumentConflict);
+    assert_eq!(parse_reset_to("earliest"), Ok(ResetTo::Earliest));
+    assert_eq!(parse_reset_to("17"), Ok(ResetTo::Offset(17)));
+    assert_eq!(parse_reset_to("1970-01-01T00:00:01Z"), Ok(ResetTo::Time(1_000)));
+    assert_eq!(refused("group reset-offsets g --topic t --to soon"), ErrorKind::ValueValidation);
+    assert_eq!(refused("group reset-offsets g --to 0"), ErrorKind::MissingRequiredArgument);
 }
 
 #[test]

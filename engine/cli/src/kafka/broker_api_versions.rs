@@ -44,7 +44,7 @@ fn act(args: &Args) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     for broker in cluster.brokers() {
         let address = format!("{}:{}", broker.host.as_str(), broker.port);
-        let rack = broker.rack.as_deref().unwrap_or("null");
+        let rack = broker.rack.as_deref().filter(|rack| !rack.is_empty()).unwrap_or("null");
         let id = broker.node_id.0;
         match Connection::open(&address, TIMEOUT) {
             Ok(connection) => {

@@ -55,10 +55,6 @@ impl Connection {
         Ok(connection)
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     pub(crate) fn versions(&self) -> &[ApiVersion] {
         &self.versions
     }

@@ -128,6 +128,9 @@ fn print_all(
             Some(Ok(message)) => {
                 format.write(&message, out)?;
                 *count += 1;
+                if args.group.is_some() {
+                    consumer.store_offset_from_message(&message)?;
+                }
                 last = Instant::now();
             }
             Some(Err(error)) if said.as_ref() != Some(&error) => {
@@ -154,6 +157,8 @@ fn open(args: &Args) -> Result<BaseConsumer<Said>, Fault> {
         .set("client.id", "console-consumer")
         .set("group.id", args.group.as_ref().unwrap_or(&made_up))
         .set("enable.auto.commit", args.group.is_some().to_string())
+        // What is printed is committed, not what was fetched.
+        .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", if args.from_beginning { "earliest" } else { "latest" })
         .set("isolation.level", &args.isolation_level)
         .set("allow.auto.create.topics", "true");

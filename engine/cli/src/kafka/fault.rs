@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::failure::{Exit, Failure};
+
 /// Why a tool failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -70,6 +72,16 @@ impl From<io::Error> for Fault {
 impl From<rdkafka::error::KafkaError> for Fault {
     fn from(error: rdkafka::error::KafkaError) -> Self {
         Self::Other(error.to_string())
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match &fault {
+            Fault::ReaderLeft => Self::reader_left(),
+            Fault::Usage(_) => Self::new(Exit::Usage, &fault),
+            Fault::Refused { .. } | Fault::Connection(_) | Fault::Other(_) => Self::failed(&fault),
+        }
     }
 }
 

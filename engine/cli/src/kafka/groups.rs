@@ -211,8 +211,8 @@ pub(crate) fn commit(
     cluster.patiently(|cluster| {
         let node = cluster.coordinator(group)?;
         let answer = cluster.ask_node(node, OFFSET_COMMIT_VERSION, &request)?;
-        let codes = answer.topics.iter().flat_map(|topic| topic.partitions.iter().map(|at| at.error_code));
-        codes.map(|code| Fault::check(code, None)).collect()
+        let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.try_for_each(|at| Fault::check(at.error_code, None))
     })
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn delete(cluster: &mut Cluster, group: &str) -> Result<(), Fault> {
     cluster.patiently(|cluster| {
         let node = cluster.coordinator(group)?;
         let answer = cluster.ask_node(node, DELETE_GROUPS_VERSION, &request)?;
-        answer.results.iter().map(|result| Fault::check(result.error_code, None)).collect()
+        answer.results.iter().try_for_each(|result| Fault::check(result.error_code, None))
     })
 }
 

@@ -161,6 +161,10 @@ fn create(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
     let created = answer.topics.first().ok_or_else(|| Fault::refused(-1, None))?;
     match Fault::check(created.error_code, created.error_message.as_deref()) {
         Err(Fault::Refused { code: 36, .. }) if args.if_not_exists => Ok(()),
+        // As Kafka words it: scripts look for it.
+        Err(Fault::Refused { code: 36, .. }) => {
+            Err(Fault::refused(36, Some(&format!("Topic '{name}' already exists."))))
+        }
         Err(fault) => Err(fault),
         Ok(()) => Ok(writeln!(std::io::stdout(), "Created topic {name}.")?),
     }
@@ -314,8 +318,8 @@ fn alter(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
         .with_topics(topics.iter().map(topic).collect())
         .with_timeout_ms(TIMEOUT.as_millis() as i32);
     let answer = cluster.ask_controller(CREATE_PARTITIONS_VERSION, &request)?;
-    let results = answer.results.iter();
-    results.map(|result| Fault::check(result.error_code, result.error_message.as_deref())).collect()
+    let mut results = answer.results.iter();
+    results.try_for_each(|result| Fault::check(result.error_code, result.error_message.as_deref()))
 }
 
 fn delete(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
@@ -324,8 +328,8 @@ fn delete(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
     let request =
         DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(TIMEOUT.as_millis() as i32);
     let answer = cluster.ask_controller(DELETE_TOPICS_VERSION, &request)?;
-    let results = answer.responses.iter();
-    results.map(|result| Fault::check(result.error_code, result.error_message.as_deref())).collect()
+    let mut results = answer.responses.iter();
+    results.try_for_each(|result| Fault::check(result.error_code, result.error_message.as_deref()))
 }
 
 #[cfg(test)]

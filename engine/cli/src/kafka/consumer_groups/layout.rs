@@ -58,7 +58,8 @@ pub(super) fn warning(group: &Described) -> Option<String> {
 }
 
 pub(super) fn offsets(group: &Described, rows: &[Row]) -> String {
-    if rows.is_empty() {
+    let idle = || group.members.iter().filter(|member| member.assigned.is_empty());
+    if rows.is_empty() && idle().next().is_none() {
         return String::new();
     }
     let member = |row: &Row| row.owner.map(|index| &group.members[index]);
@@ -87,7 +88,7 @@ pub(super) fn offsets(group: &Described, rows: &[Row]) -> String {
         "CLIENT-ID",
     ]);
     let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    for row in rows {
+    let mut print = |row: &Row| {
         let owner = member(row);
         line([
             &group.group,
@@ -100,6 +101,12 @@ pub(super) fn offsets(group: &Described, rows: &[Row]) -> String {
             owner.map_or("-", |member| &member.host),
             owner.map_or("-", |member| &member.client_id),
         ]);
+    };
+    rows.iter().filter(|row| row.owner.is_some()).for_each(&mut print);
+    rows.iter().filter(|row| row.owner.is_none()).for_each(&mut print);
+    // Members that have nothing to do come last.
+    for member in idle() {
+        line([&group.group, "-", "-", "-", "-", "-", &member.member, &member.host, &member.client_id]);
     }
     text.push('\n');
     text
@@ -257,6 +264,10 @@ readers         chat            1          -               10              -    
 ";
         assert_eq!(text, expect);
         assert_eq!(offsets(&group(), &[]), "");
+        let mut idle = group();
+        idle.members[0].assigned.clear();
+        let line = "readers         -               -          -               -               -               rdkafka-7f3a    /127.0.0.1      rdkafka";
+        assert_eq!(offsets(&idle, &[]).lines().nth(2), Some(line));
     }
 
     #[test]
