@@ -39,6 +39,7 @@ pub(crate) fn render(facts: &NodeFacts, stats: &NodeStats) -> String {
     records(&mut page, &cores);
     let figures: Vec<_> = cores.iter().map(|core| &core.stats.shard.groups).collect();
     groups(&mut page, &figures);
+    compaction(&mut page, &cores);
     requests(&mut page, &cores);
     disk(&mut page, &cores);
     core_loops(&mut page, &cores);
@@ -113,6 +114,30 @@ fn records(page: &mut Page, cores: &[Core<'_>]) {
     page.gauge("millstream_log_bytes", "Bytes of live segments on disk.");
     for (topic, bytes) in topics {
         page.sample(&[("topic", topic)], bytes);
+    }
+}
+
+fn compaction(page: &mut Page, cores: &[Core<'_>]) {
+    page.counter("millstream_compactions_total", "Passes of compaction over a log, by how they ended.");
+    for core in cores {
+        let stats = &core.stats.shard.compaction;
+        page.sample(&[("core", &core.label), ("end", "done")], stats.passes);
+        page.sample(&[("core", &core.label), ("end", "given_up")], stats.failed);
+    }
+    page.counter("millstream_compaction_bytes_total", "Segments that compaction wrote anew: before and after.");
+    for core in cores {
+        let stats = &core.stats.shard.compaction;
+        page.sample(&[("core", &core.label), ("way", "in")], stats.bytes_in);
+        page.sample(&[("core", &core.label), ("way", "out")], stats.bytes_out);
+    }
+    let removed = "millstream_compaction_records_removed_total";
+    count_per_core(page, cores, removed, "Records that compaction took out.", |c| {
+        c.shard.compaction.records_removed
+    });
+    page.gauge("millstream_compaction_last_duration_seconds", "Of the last pass that was done.");
+    for core in cores {
+        let took = core.stats.shard.compaction.last_duration.as_secs_f64();
+        page.sample_float(&[("core", &core.label)], took);
     }
 }
 

@@ -70,8 +70,8 @@ pub(crate) const SNAPSHOT_PARTS: usize = 4;
 pub(crate) const META_SEGMENT_SNAPSHOTS: usize = 2;
 pub(crate) const META_READ_BYTES: usize = 1 << 20;
 
-/// A compaction remembers keys in an eighth of the memory for frames, at some 30 bytes each: at least so many keys, and
-/// at most so many, since a table is made in one go.
-pub(crate) const COMPACTION_KEY_BYTES: usize = 30;
+/// A compaction remembers keys in an eighth of the memory for frames: so many bytes each, since a table has up to twice
+/// as many places as entries; at least so many keys, and at most so many, since it is made in one go.
+pub(crate) const COMPACTION_KEY_BYTES: usize = 56;
 pub(crate) const COMPACTION_KEYS_MIN: usize = 1000;
 pub(crate) const COMPACTION_KEYS_MAX: usize = 4_000_000;

@@ -83,7 +83,7 @@ pub struct CompactionRules {
 pub struct CompactionTask {
     pub rules: CompactionRules,
     pub records: &'static dyn RecordAccess,
-    /// Keys remembered at a time, some 30 bytes each: what does not fit is left to the next pass.
+    /// Keys remembered at a time, 28 to 56 bytes each: what does not fit is left to the next pass.
     pub keys_max: usize,
     /// So that nobody can choose keys that meet in memory.
     pub seed: u64,
@@ -103,7 +103,10 @@ pub struct Compacted {
     pub took: Duration,
 }
 
-/// A read asks for no more, unless one frame is larger; nor does a write. A turn's work on it takes a millisecond.
-pub(crate) const PIECE_BYTES: usize = 256 << 10;
+/// A read asks for no more, unless one frame is larger: what is done in one turn, which is a millisecond's work where
+/// nothing is compressed, and ten where everything is.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+/// A write carries no more than that and what one read gave.
+pub(crate) const WRITE_BYTES: usize = 256 << 10;
 /// After the disk had no room, or failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(10);

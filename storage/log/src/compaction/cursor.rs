@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use storage_frame::{Frame, FrameError, HEADER_BYTES, LeaderEpoch, Offset, Salt, peek_frame_bytes};
 
-use super::PIECE_BYTES;
+use super::READ_BYTES;
 use crate::disk_op::SegmentId;
 use crate::segment::{FIRST_FRAME, Segment};
 
@@ -50,7 +50,7 @@ impl Cursor {
             return None;
         }
         let room = (self.end_position - self.position) as usize;
-        self.asked_bytes = self.bytes_min.max(PIECE_BYTES).min(room);
+        self.asked_bytes = self.bytes_min.max(READ_BYTES).min(room);
         Some((self.position, self.asked_bytes))
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use storage_frame::{Frame, FrameHeader, LogId, Offset, Salt};
 
-use super::PIECE_BYTES;
+use super::WRITE_BYTES;
 use crate::disk_op::{BLOCK_BYTES, DiskOp, SegmentId};
 use crate::index::SegmentIndex;
 use crate::ops::Purpose;
@@ -140,7 +140,7 @@ impl Output {
 
     /// Enough has gathered, or all of it is here: no more frames before the next operation.
     pub(crate) fn is_full(&self) -> bool {
-        self.stage != Stage::Frames || self.buffer.len() >= PIECE_BYTES
+        self.stage != Stage::Frames || self.buffer.len() >= WRITE_BYTES
     }
 
     /// What to ask next; `None`: more frames.
