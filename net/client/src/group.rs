@@ -98,6 +98,9 @@ enum Stage {
     Open,
 }
 
+/// By topic and partition, in the order sent.
+type CommitResults = Vec<(String, Vec<(u32, Result<(), GroupError>)>)>;
+
 enum Happened {
     Pulse,
     CommitDue,
@@ -546,7 +549,7 @@ impl GroupConsumer {
     fn on_committed(
         &mut self,
         sent: &[(String, Vec<engine_api::CommitOffset>)],
-        results: Vec<(String, Vec<(u32, Result<(), GroupError>)>)>,
+        results: CommitResults,
     ) -> Result<(), GroupConsumerError> {
         let mut refused = None;
         for ((topic, offsets), (_, results)) in sent.iter().zip(results) {
@@ -565,17 +568,17 @@ impl GroupConsumer {
 
     fn on_ended(&mut self, topic: &str, why: ReadError) -> Result<(), GroupConsumerError> {
         self.readers.remove(topic);
-        match why {
-            // The coordinator notices, too, and there will be another assignment.
-            ReadError::UnknownTopic { .. } => return Ok(()),
-            ReadError::Closed => return Err(GroupConsumerError::Closed),
-            _ => {}
+        if let ReadError::Closed = why {
+            return Err(GroupConsumerError::Closed);
         }
-        self.membership.as_mut().expect("it was open").stage = Stage::Broken;
-        match why {
-            ReadError::OffsetOutOfRange { .. } => Ok(()),
-            why => Err(why.into()),
+        // The coordinator notices that a topic is gone, too, and there will be another assignment.
+        if !matches!(why, ReadError::UnknownTopic { .. }) {
+            self.membership.as_mut().expect("it was open").stage = Stage::Broken;
         }
+        if matches!(why, ReadError::UnknownTopic { .. } | ReadError::OffsetOutOfRange { .. }) {
+            return Ok(());
+        }
+        Err(why.into())
     }
 
     fn failed(&self, source: RequestError<GroupError>) -> GroupConsumerError {

@@ -13,6 +13,7 @@ use storage_log::{FileName, LogConfig, SegmentId};
 
 use crate::disk::{Files, Running, config};
 
+mod groups;
 mod kafka;
 
 /// Input of one target.
@@ -35,10 +36,12 @@ pub fn samples() -> Vec<Sample> {
         of("decompress", compressed()).collect(),
         of("formats", formats()).collect(),
         of("frame", frames().iter().map(frame_input).collect()).collect(),
+        of("group_record", groups::records()).collect(),
         of("identity", identities()).collect(),
         of("index", vec![files[&FileName::Index(SegmentId(1))].clone()]).collect(),
         of("kafka", kafka::kafka()).collect(),
         of("messages", messages().iter().map(|message| message_input(message)).collect()).collect(),
+        of("messages", groups::messages().iter().map(|message| message_input(message)).collect()).collect(),
         of("metadata", metadata()).collect(),
         of("quic", quic()).collect(),
         of("recordbatch", record_batches()).collect(),

@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     DECOMPRESS,
     FORMATS,
     FRAME,
+    GROUP_RECORD,
     IDENTITY,
     INDEX,
     KAFKA,
@@ -48,6 +49,8 @@ pub const COMMAND_LINE: Target = Target::new("command_line", command_line::comma
 pub const DECOMPRESS: Target = Target::new("decompress", decompress::decompress, 4 << 20, 64);
 pub const FORMATS: Target = Target::new("formats", formats::formats, 64 << 10, 64);
 pub const FRAME: Target = Target::new("frame", frame::frame, 16 << 10, 16);
+// A record names members, topics and partitions, each an entry of its own.
+pub const GROUP_RECORD: Target = Target::new("group_record", group_record::group_record, 1 << 20, 512);
 pub const IDENTITY: Target = Target::new("identity", identity::identity, 64 << 10, 8);
 pub const INDEX: Target = Target::new("index", index::index, 16 << 10, 16);
 // Answers are larger than requests that ask for everything there is, and 64 of a connection may wait.

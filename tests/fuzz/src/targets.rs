@@ -7,6 +7,7 @@ pub mod command_line;
 pub mod decompress;
 pub mod formats;
 pub mod frame;
+pub mod group_record;
 pub mod identity;
 pub mod index;
 pub mod kafka;

@@ -21,10 +21,10 @@ pub(super) async fn ask_group(
     let request = Request::Group(GroupRequest { group: group.to_owned(), ask: what });
     let asking = async {
         let connection = shared.any_link().await.map_err(RequestError::Connect)?;
-        match ask(&connection, &request).await? {
-            Response::Group(answer) => answer.map_err(RequestError::Refused),
-            _ => Err(unexpected("not the answer to a group's request").into()),
-        }
+        let Response::Group(answer) = ask(&connection, &request).await? else {
+            return Err(unexpected("not the answer to a group's request").into());
+        };
+        answer.map_err(RequestError::Refused)
     };
     tokio::select! {
         answer = timeout(after, asking) => answer.unwrap_or(Err(RequestError::TimedOut { after })),

@@ -42,6 +42,7 @@ fn check(cli: &Cli) {
             assert!(starts.iter().filter(|start| **start).count() <= 1);
         }
         Command::Topic(TopicCommand::List | TopicCommand::Describe(_) | TopicCommand::Delete(_))
+        | Command::Group(_)
         | Command::Serve(_)
         | Command::Cluster(_)
         | Command::Log(_)
