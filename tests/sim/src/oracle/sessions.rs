@@ -1,5 +1,5 @@
-//! Whoever says nothing for its session is out of its group (I16), within one life of the node: a start gives members a
-//! new session, and a core that takes no turns sees nobody's end.
+//! Whoever says nothing for its session is out of its group (I16), within one life of its coordinator: members get a new
+//! session when it has been loaded, and a core that takes no turns sees nobody's end.
 //!
 //! Source: Kafka's documentation of `session.timeout.ms`.
 
@@ -14,8 +14,17 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    /// Dead members by group and id, and when they must be out.
-    out_at: BTreeMap<(String, String), Duration>,
+    /// Dead members by group and id.
+    dead: BTreeMap<(String, String), Dead>,
+}
+
+#[derive(Debug)]
+struct Dead {
+    since: Duration,
+    session: Duration,
+    /// Known once the coordinator has answered something asked after its death: its last words, which renew its
+    /// session, are heard by then.
+    out_at: Option<Duration>,
 }
 
 impl Oracle for Sessions {
@@ -26,13 +35,19 @@ impl Oracle for Sessions {
     fn hear(&mut self, at: &At) -> Result<(), Violation> {
         match &at.fact {
             Fact::MemberSilent { group, member, session } => {
-                self.out_at.insert((group.clone(), member.clone()), at.time + *session + NOTICED_WITHIN);
+                let dead = Dead { since: at.time, session: *session, out_at: None };
+                self.dead.insert((group.clone(), member.clone()), dead);
             }
-            Fact::Began { .. } | Fact::Crashed { .. } | Fact::Stopped { .. } => self.out_at.clear(),
+            Fact::Began { .. } | Fact::Crashed { .. } | Fact::Stopped { .. } => self.dead.clear(),
+            // Long after the start, where its core or its disk had stalled.
+            Fact::Event { name: "groups_loaded", .. } => self.dead.clear(),
             Fact::GroupDescribed { group, asked_at, members } => {
-                for member in members {
-                    let out_at = self.out_at.get(&(group.clone(), member.clone()));
-                    if let Some(out_at) = out_at.filter(|out_at| **out_at <= *asked_at) {
+                for ((of, member), dead) in &mut self.dead {
+                    if of != group || dead.since > *asked_at {
+                        continue;
+                    }
+                    let out_at = *dead.out_at.get_or_insert(at.time + dead.session + NOTICED_WITHIN);
+                    if out_at <= *asked_at && members.contains(member) {
                         return Err(Violation(format!(
                             "'{member}' is dead, was to be out of {group} at {out_at:?} and is in it at {:?}",
                             at.time
