@@ -267,8 +267,13 @@ impl Server {
             self.timers.pop_first();
             let Some(conn) = &mut self.places[place].conn else { continue };
             conn.armed = None;
-            if conn.due(&self.desk) <= now && !conn.is_closing() {
-                conn.on_timeout(now, &mut self.desk);
+            if conn.due(&self.desk) <= now {
+                if conn.is_closing() {
+                    // Its client does not take the last answers.
+                    conn.drop_all(&mut self.desk);
+                } else {
+                    conn.on_timeout(now, &mut self.desk);
+                }
                 self.mark_ready(place);
             }
             self.rearm(place);

@@ -177,6 +177,22 @@ fn a_client_that_waits_for_us_is_not_idle_and_one_that_says_nothing_is() {
     assert!(world.server.is_closing(waits));
 }
 
+/// Its timer went off for ever in one moment, and the core did nothing else any more.
+#[test]
+fn a_connection_that_is_over_waits_for_its_client_to_take_the_last_answers_for_a_while_only() {
+    let mut world = World::new();
+    let conn = world.connect();
+    world.send(conn, 0, &init_request());
+    world.feed(conn, &[0xff; 8]);
+    world.assert_closed(conn, "request_size");
+    assert!(world.server.stats().send_buffered_bytes > 0);
+    while world.server.poll_ready(world.now, &world.topics).is_some() {}
+    world.pass(Duration::from_secs(601));
+    assert_eq!(world.server.stats().send_buffered_bytes, 0);
+    assert_eq!(world.server.poll_ready(world.now, &world.topics), Some(conn), "to be closed now");
+    assert_eq!(world.server.next_timeout(), None);
+}
+
 #[test]
 fn there_is_room_for_so_many_connections() {
     let mut world = World::with(crate::ServerConfig { connections_max: 2, ..config() });
