@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, FetchRequest, GroupId, InitProducerIdRequest, JoinGroupRequest, ListOffsetsRequest,
     MetadataRequest, ProduceRequest, TopicName,
 };
-use kafka_protocol::protocol::{HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Request, StrBytes};
 use storage_frame::TimestampMs;
 use storage_recordbatch::{BatchBuilder, BatchFields, Compression};
 
