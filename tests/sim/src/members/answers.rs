@@ -126,11 +126,14 @@ impl Members {
     fn start_over(&mut self, nth: usize, error: &GroupError) -> Result<(), String> {
         let pause = Duration::from_millis(self.dice.below(200));
         let consumer = &mut self.consumers[nth];
-        match error {
-            GroupError::UnknownMember { .. } | GroupError::Fenced { .. } => consumer.member.clear(),
-            GroupError::RebalanceInProgress | GroupError::IllegalGeneration { .. } => {}
-            error if is_passing(error) => consumer.sleeps_until = self.moment.now + pause,
-            error => return Err(format!("{consumer:?} was told: {error}")),
+        let is_stranger = matches!(error, GroupError::UnknownMember { .. } | GroupError::Fenced { .. });
+        let is_late = matches!(error, GroupError::RebalanceInProgress | GroupError::IllegalGeneration { .. });
+        if is_stranger {
+            consumer.member.clear();
+        } else if is_passing(error) {
+            consumer.sleeps_until = self.moment.now + pause;
+        } else if !is_late {
+            return Err(format!("{consumer:?} was told: {error}"));
         }
         consumer.stage = Stage::Joining;
         Ok(())

@@ -175,8 +175,8 @@ impl Members {
             client_host: "/10.0.0.2".to_owned(),
             session_timeout: manners.session,
             rebalance_timeout: manners.rebalance,
-            member_id_required: nth % 2 == 0,
-            supports_skip_assignment: nth % 3 == 0,
+            member_id_required: nth.is_multiple_of(2),
+            supports_skip_assignment: nth.is_multiple_of(3),
             protocol,
         };
         self.ask_group(group, Asked::Join { consumer: nth }, GroupAsk::Join(ask));
