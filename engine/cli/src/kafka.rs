@@ -103,10 +103,8 @@ fn parse<A: Parser>(args: Vec<OsString>) -> Result<A, ExitCode> {
     }
     A::try_parse_from(args).map_err(|error| {
         let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ => FAILED.into(),
-        }
+        let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+        if is_asked_for { ExitCode::SUCCESS } else { FAILED.into() }
     })
 }
 

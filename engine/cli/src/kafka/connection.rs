@@ -105,9 +105,11 @@ impl Connection {
     }
 
     fn exchange(&mut self, request: &[u8]) -> Result<Bytes, String> {
-        let timed_out = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
-            _ => error.to_string(),
+        let timed_out = |error: std::io::Error| {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                return "no answer in time".to_owned();
+            }
+            error.to_string()
         };
         self.stream.write_all(request).map_err(timed_out)?;
         let mut length = [0; 4];

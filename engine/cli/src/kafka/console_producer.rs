@@ -188,11 +188,14 @@ struct Rules {
     null_marker: Option<String>,
 }
 
+/// Names and values.
+type HeaderList<'a> = Vec<(&'a str, Option<&'a [u8]>)>;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Line<'a> {
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
-    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    headers: HeaderList<'a>,
 }
 
 fn rules(args: &Args) -> Result<Rules, Fault> {
@@ -251,7 +254,7 @@ impl Rules {
         Ok(Line { key: key.filter(|key| !marked(key)), value: value.filter(|value| !marked(value)), headers })
     }
 
-    fn headers<'a>(&self, text: &'a [u8]) -> Result<Vec<(&'a str, Option<&'a [u8]>)>, String> {
+    fn headers<'a>(&self, text: &'a [u8]) -> Result<HeaderList<'a>, String> {
         let wrong = |what: &[u8]| {
             format!("No header key separator found in pair '{}'", String::from_utf8_lossy(what))
         };

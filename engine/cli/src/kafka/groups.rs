@@ -225,12 +225,11 @@ pub(crate) fn delete(cluster: &mut Cluster, group: &str) -> Result<(), Fault> {
     })
 }
 
+/// How it went with each.
+pub(crate) type Each = Vec<(Place, Result<(), Fault>)>;
+
 /// Forgets what the group has committed for `places`; each with how that went.
-pub(crate) fn delete_offsets(
-    cluster: &mut Cluster,
-    group: &str,
-    places: &[Place],
-) -> Result<Vec<(Place, Result<(), Fault>)>, Fault> {
+pub(crate) fn delete_offsets(cluster: &mut Cluster, group: &str, places: &[Place]) -> Result<Each, Fault> {
     let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
     for (topic, partition) in places {
         let partition = OffsetDeleteRequestPartition::default().with_partition_index(*partition);

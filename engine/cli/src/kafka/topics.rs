@@ -240,7 +240,8 @@ fn describe(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
             .find(|entry| entry.name.as_str() == "min.insync.replicas")
             .and_then(|entry| entry.value.as_deref()?.parse().ok())
             .unwrap_or(1);
-        if !is_narrowed && !(args.topics_with_overrides && own.is_empty()) {
+        let is_plain = args.topics_with_overrides && own.is_empty();
+        if !(is_narrowed || is_plain) {
             writeln!(out, "{}", topic_line(&topic, &own))?;
         }
         if args.topics_with_overrides {

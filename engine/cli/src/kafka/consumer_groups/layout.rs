@@ -303,7 +303,7 @@ readers                   localhost:9092  (1)       range                Stable 
             protocol_type: "consumer".to_owned(),
             state: "Empty".to_owned(),
         };
-        assert_eq!(list(&[listed.clone()], false, false), "readers\n");
+        assert_eq!(list(std::slice::from_ref(&listed), false, false), "readers\n");
         let lines: Vec<String> = list(&[listed], true, false).lines().map(str::to_owned).collect();
         assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["GROUP", "STATE"]);
         assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["readers", "Empty"]);
