@@ -64,7 +64,7 @@ def attempt(name, server, area, function):
     except clients.Unsupported as why:
         return "none", str(why)
     except Exception as error:
-        return "fails", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        return "fails", f"{type(error).__name__}: {error}\n{traceback.format_exc()}{getattr(error, 'trace', '')}"
     finally:
         watchdog.cancel()
         client.kill()
@@ -112,7 +112,7 @@ def main():
     asked = asked.parse_args()
     set_up()
     results = {}
-    with clients.Broker("main") as broker:
+    with clients.Broker("main", **clients.QUICK_GROUPS) as broker:
         together = [
             threading.Thread(target=try_client, args=(name, broker.address, asked.features, results))
             for name in asked.clients

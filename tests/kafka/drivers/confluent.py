@@ -2,7 +2,7 @@
 
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -20,8 +20,6 @@ WAIT_S = 20
 
 
 def taken(message):
-    if message.error():
-        raise KafkaException(message.error())
     return driver.record(
         message.partition(),
         message.offset(),
@@ -30,6 +28,16 @@ def taken(message):
         message.headers(),
         message.timestamp()[1],
     )
+
+
+def arrived(message):
+    """Lost connections are told like records, and mended by the client itself."""
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        return False
+    raise KafkaException(error)
 
 
 class Confluent:
@@ -87,6 +95,7 @@ class Confluent:
                 "enable.idempotence": idempotent,
                 "linger.ms": linger_ms,
                 "message.timeout.ms": 60_000,
+                "reconnect.backoff.max.ms": 200,
             }
         )
         for one in records:
@@ -125,7 +134,7 @@ class Confluent:
         records, end = [], time.monotonic() + WAIT_S
         while len(records) < count and time.monotonic() < end:
             message = consumer.poll(0.2)
-            if message is not None:
+            if message is not None and arrived(message):
                 records.append(taken(message))
         return records
 
@@ -150,7 +159,8 @@ class Confluent:
         consumer, records, end = self.members[member], [], time.monotonic() + ms / 1000
         while (left := end - time.monotonic()) > 0:
             for message in consumer.consume(500, timeout=min(left, 0.1)):
-                records.append(taken(message))
+                if arrived(message):
+                    records.append(taken(message))
         return records
 
     def assignment(self, member):

@@ -1,7 +1,8 @@
 // kafkajs. Operations as in driver.py.
 const readline = require('readline')
 const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs')
-const lz4js = require('lz4js')
+const { decompress: unzstd } = require('fzstd')
+const lz4 = require('lz4-napi')
 const snappy = require('snappyjs')
 const { ZstdCodec } = require('zstd-codec')
 
@@ -13,13 +14,13 @@ CompressionCodecs[CompressionTypes.Snappy] = () => ({
   decompress: async buffer => unsnap(buffer),
 })
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async encoder => Buffer.from(lz4js.compress(encoder.buffer)),
-  decompress: async buffer => Buffer.from(lz4js.decompress(buffer)),
+  compress: async encoder => lz4.compressFrame(encoder.buffer),
+  decompress: async buffer => lz4.decompressFrame(buffer),
 })
 const zstd = new Promise(resolve => ZstdCodec.run(found => resolve(new found.Simple())))
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async encoder => Buffer.from((await zstd).compress(encoder.buffer)),
-  decompress: async buffer => unzstd(buffer),
+  decompress: async buffer => Buffer.from(unzstd(buffer)),
 })
 
 // Plain, or in the frames of xerial's Java library.
@@ -33,12 +34,6 @@ function unsnap(buffer) {
     at += 4 + bytes
   }
   return Buffer.concat(parts)
-}
-
-async function unzstd(buffer) {
-  const plain = (await zstd).decompress(buffer)
-  if (!plain) throw new Error('zstd: does not decompress')
-  return Buffer.from(plain)
 }
 
 class Unsupported extends Error {}
@@ -127,7 +122,8 @@ class KafkaJs {
     const messages = records.map(one => {
       const headers = {}
       for (const [name, value] of one.headers) headers[name] = bytes(value)
-      return { key: bytes(one.key), value: bytes(one.value), headers, timestamp: String(one.timestamp), partition }
+      const timestamp = one.timestamp === null ? undefined : String(one.timestamp)
+      return { key: bytes(one.key), value: bytes(one.value), headers, timestamp, partition }
     })
     try {
       for (let at = 0; at < messages.length; at += 200) {

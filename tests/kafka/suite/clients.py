@@ -29,6 +29,8 @@ COMMANDS = {
 }
 KAFKA_CLIENTS = [name for name in COMMANDS if name != "millstream"]
 ANSWER_S = 120
+# Members of a new group wait 3 s for others: right for services, long for hundreds of groups.
+QUICK_GROUPS = {"kafka__group__initial__rebalance__delay__ms": 300}
 
 
 class Unsupported(Exception):
@@ -75,7 +77,9 @@ class Client:
         if "unsupported" in answer:
             raise Unsupported(answer["unsupported"])
         if "error" in answer:
-            raise Refused(answer["error"])
+            refused = Refused(answer["error"])
+            refused.trace = answer.get("trace", "")
+            raise refused
         return answer["ok"]
 
     def ask(self, op, **request):
