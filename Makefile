@@ -32,7 +32,7 @@ run: build
 build:
 	$(CARGO) build --release --locked -p millstream-engine-cli
 
-test: tools fmt lint deny tests sim-test doc
+test: tools fmt lint deny tests kafka-test sim-test doc
 	@awk -f tests/count.awk $(LOG)
 
 tools:

@@ -193,7 +193,7 @@ def idempotent_under_cuts(broker):
     wrong = []
     for name in ("confluent-kafka", "aiokafka", "rdkafka", "kafkajs"):
         ports = {}
-        cuts = Cuts(lambda: ports["broker"], 0.7)
+        cuts = Cuts(lambda: ports["broker"], 1.7)
         with Broker("cuts", "--advertise", f"127.0.0.1:{cuts.port}") as own:
             ports["broker"] = own.port
             writer, reader = client(name, f"127.0.0.1:{cuts.port}"), client("confluent-kafka", own.address)
@@ -202,7 +202,7 @@ def idempotent_under_cuts(broker):
                 features.until("made", 30, lambda: made(reader, topic))
                 total = 0
                 for turn in range(6):
-                    sent = records.plain(2000, f"{turn}")
+                    sent = records.plain(10_000, f"{turn}")
                     writer.ask("produce", topic=topic, records=sent, partition=0, idempotent=True)
                     total += len(sent)
                 # The broker tells its clients to come this way, the one that counts too.
