@@ -124,7 +124,10 @@ fn compaction(page: &mut Page, cores: &[Core<'_>]) {
         page.sample(&[("core", &core.label), ("end", "done")], stats.passes);
         page.sample(&[("core", &core.label), ("end", "given_up")], stats.failed);
     }
-    page.counter("millstream_compaction_bytes_total", "Segments that compaction wrote anew: before and after.");
+    page.counter(
+        "millstream_compaction_bytes_total",
+        "Segments that compaction wrote anew: before and after.",
+    );
     for core in cores {
         let stats = &core.stats.shard.compaction;
         page.sample(&[("core", &core.label), ("way", "in")], stats.bytes_in);
