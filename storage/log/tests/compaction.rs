@@ -97,7 +97,16 @@ fn tombstones_stay_for_their_time_and_then_go() {
 
 /// Of a pass over `of`, the power goes when so many operations are done: the log is as it was, or as it is to be.
 fn cut_at_every_operation(seed: u64, keys_max: usize, after: impl Fn(&mut World)) -> u64 {
-    let left = filled(seed, 6);
+    cut_at_every_operation_on(&filled(seed, 6), seed, keys_max, |_| {}, after)
+}
+
+fn cut_at_every_operation_on(
+    left: &World,
+    seed: u64,
+    keys_max: usize,
+    before: impl Fn(&mut World),
+    after: impl Fn(&mut World),
+) -> u64 {
     for op_count in 0u64.. {
         let mut world = World::on(left.rig.disk.clone(), small(16 << 10), seed);
         world.keys_max = keys_max;
@@ -105,6 +114,7 @@ fn cut_at_every_operation(seed: u64, keys_max: usize, after: impl Fn(&mut World)
         world.records.clone_from(&left.records);
         world.rig.settle();
         world.listen();
+        before(&mut world);
         let submitted = |world: &World| {
             let kinds = [
                 Operation::ReplaceCheckpoint,
@@ -162,6 +172,19 @@ fn power_may_go_at_every_operation_and_take_the_checkpoint() {
         });
         assert!(count > 10, "{count}");
     }
+}
+
+/// Tombstones go from a segment that compaction has written before: the new one stands for the same segments.
+#[test]
+fn power_may_go_while_one_rewritten_segment_replaces_another_and_take_the_checkpoint() {
+    let mut left = filled(2, 5);
+    left.compact_all();
+    left.rig.settle();
+    let late = |world: &mut World| world.rig.tick_and_settle(2 * TOMBSTONES_KEPT);
+    let count = cut_at_every_operation_on(&left, 2, 1000, late, |world| {
+        world.rig.remove_file(FileName::Checkpoint);
+    });
+    assert!(count > 5, "{count}");
 }
 
 #[test]

@@ -133,11 +133,12 @@ impl Opening {
             let is_wanted = |(first, last): &(SegmentId, SegmentId)| {
                 taken.iter().all(|(from, to)| last < from || to < first)
             };
-            match place.filter(is_wanted) {
-                Some(place) => taken.push(place),
-                None => self.remove.push(FileName::Segment(*id)),
-            }
-            place.is_some_and(|place| taken.last() == Some(&place))
+            let Some(place) = place.filter(is_wanted) else {
+                self.remove.push(FileName::Segment(*id));
+                return false;
+            };
+            taken.push(place);
+            true
         });
         numbered.retain(|(id, _)| {
             let is_replaced = taken.iter().any(|(first, last)| (first..=last).contains(&id));
