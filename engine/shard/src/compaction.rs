@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use engine_meta::TopicConfig;
 use storage_frame::{
-    BatchView, Codec, Compaction, Encoding, FRAME_BYTES_MAX, Frame, FrameHeader, Now, TimestampMs,
+    BatchView, Codec, Compaction, Encoding, FRAME_BYTES_MAX, Frame, FrameHeader, HEADER_BYTES, Now,
+    TimestampMs,
 };
 use storage_log::{Compacted, CompactionRules, CompactionTask, KeyAt, RecordAccess};
 use storage_recordbatch::archived::codec::{self, compress, decompress};
@@ -172,6 +173,12 @@ fn retain_kafka(frame: &Frame, kept: &[u32]) -> Result<Frame, String> {
     };
     let batch = retain(frame, FRAME_BYTES_MAX, keep).map_err(|error| error.to_string())?;
     let batch = batch.ok_or("there is nothing to take out of the batch")?;
+    if batch.len() > FRAME_BYTES_MAX - HEADER_BYTES {
+        return Err(format!(
+            "what is left of the batch takes {} bytes, more than a frame holds",
+            batch.len()
+        ));
+    }
     let compaction = Some(Compaction { holes: true, tombstones_at: None });
     Ok(Frame::seal(FrameHeader { max_timestamp, producer: None, compaction, ..header }, batch))
 }

@@ -64,6 +64,9 @@ pub enum BatchError {
     Offsets { index: usize, header: u32 },
     #[error("record {index} of the batch points outside of it")]
     Record { index: usize },
+    /// Records with offsets of their own take 4 bytes more each.
+    #[error("what is left of the batch takes {bytes} bytes, more than a frame holds")]
+    TooLarge { bytes: usize },
 }
 
 /// Why a record does not go into a batch; the batch is as before.
@@ -416,6 +419,10 @@ impl BatchView {
         }
         let tombstones_at = self.header.compaction.and_then(|compaction| compaction.tombstones_at);
         let archived = rkyv::to_bytes::<rkyv::rancor::Panic>(&sparse).unwrap_or_else(|never| match never {});
+        // Readers hold what is compressed to the same bound.
+        if archived.len() > FRAME_BYTES_MAX - HEADER_BYTES {
+            return Err(BatchError::TooLarge { bytes: archived.len() });
+        }
         let (codec, payload) = match compress(&archived) {
             (codec, Some(compressed)) => (codec, Bytes::from(compressed)),
             (_, None) => (Codec::None, Bytes::from_owner(archived)),

@@ -126,3 +126,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_left_of_a_batch_that_no_longer_fits_a_frame_is_refused() {
+    let mut builder = BatchBuilder::new();
+    // Small records, so that 4 bytes more for each matter.
+    let value = [7; 48];
+    while builder.frame_bytes() < FRAME_BYTES_MAX - 4096 {
+        builder.push(TimestampMs(1), Some(b"k"), Some(&value), []).unwrap();
+    }
+    let frame = builder.seal(None);
+    let kept: Vec<u32> = (1..frame.header().record_count).collect();
+    let left = BatchView::open(&frame).unwrap().retain(&kept, |_| (Codec::None, None));
+    assert!(matches!(left, Err(BatchError::TooLarge { .. })), "{:?}", left.map(|frame| *frame.header()));
+}

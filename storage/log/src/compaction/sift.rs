@@ -26,7 +26,8 @@ impl Sieve<'_> {
             return None;
         }
         let since = header.compaction.and_then(|compaction| compaction.tombstones_at);
-        let is_over = since.is_some_and(|since| self.is_over(since));
+        // An earlier record of its key may stand in a frame that had to be left as it is.
+        let is_over = told.frames_unreadable == 0 && since.is_some_and(|since| self.is_over(since));
         let mut kept = Vec::new();
         let (mut removed, mut without_key, mut has_tombstone) = (0, 0, false);
         let visited = visit_whole(self.task.records, frame, &mut |record| {
