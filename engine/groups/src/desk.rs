@@ -19,7 +19,7 @@ pub(crate) struct Desk {
     next_ticket: u64,
     pub(crate) timers: BTreeSet<(Duration, Arc<str>)>,
     ids: Ids,
-    /// Held by members and offsets, roughly.
+    /// Held by groups, their members, ids handed out and offsets, roughly.
     pub(crate) bytes: usize,
     pub(crate) counters: Counters,
 }

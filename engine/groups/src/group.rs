@@ -16,6 +16,7 @@ use engine_api::{GroupError, GroupState, MemberProtocol, NATIVE_PROTOCOL_TYPE, R
 use storage_frame::TimestampMs;
 
 use crate::desk::{Desk, Store, Then, Turn};
+use crate::limits::ENTRY_BYTES;
 use crate::member::{Member, Members};
 use crate::offsets::Offsets;
 use crate::record;
@@ -152,7 +153,7 @@ impl Group {
     }
 
     pub(crate) fn insert_member(&mut self, desk: &mut Desk, id: Arc<str>, member: Member) {
-        desk.bytes += member.bytes();
+        desk.bytes += id.len() + member.bytes();
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), Arc::clone(&id));
         }
@@ -163,11 +164,30 @@ impl Group {
     /// Whoever waits in it is for the caller to answer.
     pub(crate) fn take_member(&mut self, desk: &mut Desk, id: &str) -> Option<Member> {
         let member = self.members.remove(id)?;
-        desk.bytes = desk.bytes.saturating_sub(member.bytes());
+        desk.bytes = desk.bytes.saturating_sub(id.len() + member.bytes());
         if let Some(instance) = &member.instance {
             self.statics.remove(instance);
         }
         Some(member)
+    }
+
+    /// Whoever has asked for an id may come back with it until then.
+    pub(crate) fn hand_out(&mut self, desk: &mut Desk, id: Arc<str>, until: Duration) {
+        desk.bytes += ENTRY_BYTES + id.len();
+        let before = self.handed_out.insert(id, until);
+        assert!(before.is_none(), "an id is handed out once");
+        self.wake_by(desk, until);
+    }
+
+    pub(crate) fn take_handed_out(&mut self, desk: &mut Desk, id: &str) -> Option<Arc<str>> {
+        let (id, _) = self.handed_out.remove_entry(id)?;
+        desk.bytes = desk.bytes.saturating_sub(ENTRY_BYTES + id.len());
+        Some(id)
+    }
+
+    /// Of the group itself, whoever is in it.
+    pub(crate) fn own_bytes(&self) -> usize {
+        ENTRY_BYTES + self.id.len()
     }
 
     pub(crate) fn rebalance_timeout(&self) -> Duration {
@@ -229,7 +249,10 @@ impl Group {
     /// What is over by now; then sleeps until the next deadline.
     pub(crate) fn on_time(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
-        self.handed_out.retain(|_, until| *until > now);
+        let is_over = |(_, until): &(&Arc<str>, &Duration)| **until <= now;
+        for id in self.handed_out.iter().filter(is_over).map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
+            self.take_handed_out(turn.desk, &id);
+        }
         self.expire_sessions(turn);
         match self.phase {
             Phase::Preparing { deadline, .. } if deadline <= now => self.on_join_deadline(turn),

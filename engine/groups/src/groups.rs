@@ -14,6 +14,8 @@ use crate::describe;
 use crate::desk::{Desk, Store, Then, Turn, Waiting};
 use crate::group::{Group, Phase};
 use crate::join::check_join;
+#[cfg(test)]
+use crate::limits::ENTRY_BYTES;
 use crate::limits::{EXPIRY_EVERY_MAX, GROUP_ID_BYTES_MAX, GROUPS_MAX, GROUPS_PER_TICK, TOPICS_EVERY};
 use crate::member::Member;
 use crate::offsets::Applied;
@@ -94,15 +96,26 @@ impl Groups {
             return Arc::clone(id);
         }
         let id: Arc<str> = id.into();
-        self.groups.insert(Arc::clone(&id), Group::new(Arc::clone(&id), Default::default()));
+        self.insert(Group::new(Arc::clone(&id), Default::default()));
         id
+    }
+
+    fn insert(&mut self, group: Group) {
+        self.desk.bytes += group.own_bytes();
+        self.groups.insert(Arc::clone(&group.id), group);
     }
 
     /// Everything has been told. Members get a session's time to come back.
     pub fn loaded(&mut self, now: Now) {
         assert!(!self.is_loaded, "told once");
         self.is_loaded = true;
-        self.groups.retain(|_, group| !group.is_blank() || group.has_record);
+        self.groups.retain(|_, group| {
+            let stays = !group.is_blank() || group.has_record;
+            if !stays {
+                self.desk.bytes = self.desk.bytes.saturating_sub(group.own_bytes());
+            }
+            stays
+        });
         for group in self.groups.values_mut() {
             for member in group.members.values_mut() {
                 member.renew(now.mono);
@@ -136,8 +149,7 @@ impl Groups {
             if self.groups.len() >= GROUPS_MAX {
                 return self.desk.reply(slot, Err(GroupError::Overloaded));
             }
-            let id: Arc<str> = id.as_str().into();
-            self.groups.insert(Arc::clone(&id), Group::new(id, now.wall));
+            self.insert(Group::new(id.as_str().into(), now.wall));
         }
         self.with(&id, now, Some(topics), |group, turn| dispatch(group, turn, slot, ask));
     }
@@ -182,6 +194,7 @@ impl Groups {
         let result = then(group, &mut turn);
         if group.is_blank() && !group.has_record {
             group.sleep(&mut self.desk);
+            self.desk.bytes = self.desk.bytes.saturating_sub(group.own_bytes());
             self.groups.remove(id);
         }
         Some(result)
@@ -376,6 +389,18 @@ impl Groups {
             .iter()
             .map(|(id, group)| (&**id, group.watches.stuck_count() as u64))
             .filter(|(_, count)| *count > 0)
+    }
+
+    /// As counted, and as it is found by looking at everything.
+    #[cfg(test)]
+    pub(crate) fn bytes_counted_and_found(&self) -> (usize, usize) {
+        let of = |group: &Group| {
+            let members = group.members.iter().map(|(id, member)| id.len() + member.bytes());
+            let handed_out = group.handed_out.keys().map(|id| ENTRY_BYTES + id.len());
+            let offsets = group.offsets.iter().map(|(_, _, at)| ENTRY_BYTES + at.committed.metadata.len());
+            group.own_bytes() + members.chain(handed_out).chain(offsets).sum::<usize>()
+        };
+        (self.desk.bytes, self.groups.values().map(of).sum())
     }
 
     #[must_use]

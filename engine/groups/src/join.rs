@@ -11,7 +11,7 @@ use engine_api::{
 use crate::desk::{Then, Turn};
 use crate::group::{Group, Phase};
 use crate::limits::{BYTES_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX, TOPICS_MAX};
-use crate::member::{Member, Owned, assignor_name, protocol_bytes};
+use crate::member::{Member, Owned, assignor_name, protocol_bytes, shown};
 use crate::seam::GroupsConfig;
 
 /// What can be said of a request without its group.
@@ -115,17 +115,17 @@ impl Group {
         if join.member_id_required && join.instance.is_none() {
             // KIP-394: a client whose answers are lost would leave a member behind with each try.
             let until = turn.now.mono + join.session_timeout;
-            self.handed_out.insert(Arc::clone(&id), until);
-            self.wake_by(turn.desk, until);
+            self.hand_out(turn.desk, Arc::clone(&id), until);
             return turn.reply(slot, Err(GroupError::MemberIdRequired { member: id.to_string() }));
         }
         self.add_member(turn, slot, id, join, false);
     }
 
-    /// Seeds differ between lives; should they not, ids still do within a group.
+    /// Seeds differ between lives; should they not, ids still do within a group. As short as [`check_join`] wants it
+    /// back, whatever the client calls itself.
     fn new_id(&self, turn: &mut Turn<'_>, prefix: &str) -> Arc<str> {
         loop {
-            let id = turn.desk.new_member_id(prefix);
+            let id = turn.desk.new_member_id(shown(prefix));
             if !self.members.contains_key(&id) && !self.handed_out.contains_key(&id) {
                 return id;
             }
@@ -157,7 +157,7 @@ impl Group {
 
     fn join_known(&mut self, turn: &mut Turn<'_>, slot: ReplySlot, join: JoinGroup) {
         if join.instance.is_none()
-            && let Some((id, _)) = self.handed_out.remove_entry(join.member.as_str())
+            && let Some(id) = self.take_handed_out(turn.desk, &join.member)
         {
             return self.add_member(turn, slot, id, join, true);
         }

@@ -9,7 +9,7 @@ use crate::group::{Group, Phase};
 
 impl Group {
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_>, leaving: &Leaving) -> Result<(), GroupError> {
-        if leaving.instance.is_none() && self.handed_out.remove(leaving.member.as_str()).is_some() {
+        if leaving.instance.is_none() && self.take_handed_out(turn.desk, &leaving.member).is_some() {
             // A rebalance may have waited for it.
             self.try_complete(turn);
             return Ok(());

@@ -12,13 +12,13 @@ pub const PROTOCOLS_MAX: usize = 64;
 pub const TOPICS_MAX: usize = 256;
 /// What one member says about itself, its assignment not counted.
 pub const MEMBER_BYTES_MAX: usize = 1 << 20;
-/// Members with their assignments, and committed offsets, of all groups.
+/// Groups, members with their assignments, ids handed out, and committed offsets, of all groups.
 pub const BYTES_MAX: usize = 128 << 20;
 /// Asked for and not stored yet.
 pub const STORES_MAX: usize = 10_000;
 /// Kept of each group.
 pub const EVENTS_MAX: usize = 16;
-/// A client's name is for showing: more of it is cut off.
+/// A client's name is for showing, and the beginning of its member id: more of it is cut off.
 pub const CLIENT_BYTES_MAX: usize = 256;
 /// In one [`Effect::Store`](crate::Effect::Store) of tombstones: about 100 KB.
 pub(crate) const TOMBSTONES_AT_ONCE: usize = 1000;

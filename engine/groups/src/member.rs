@@ -74,13 +74,16 @@ impl Member {
         self.join.is_some() || self.sync.is_some()
     }
 
+    /// Its id is its group's to count.
     pub(crate) fn bytes(&self) -> usize {
+        let instance = self.instance.as_ref().map_or(0, |name| 2 * name.len());
         let owned: usize = self.owned.iter().map(|(topic, of)| topic.len() + 4 * of.len() + 32).sum();
         2 * ENTRY_BYTES
             + self.client_id.len()
             + self.client_host.len()
             + protocol_bytes(&self.protocol)
             + self.assignment.len()
+            + instance
             + owned
     }
 
@@ -117,6 +120,11 @@ pub(crate) fn assignor_name(assignor: Assignor) -> &'static str {
 pub(crate) type Members = BTreeMap<Arc<str>, Member>;
 
 fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(CLIENT_BYTES_MAX));
+    text.truncate(shown(&text).len());
     text
+}
+
+/// As much of a client's name as is kept.
+pub(crate) fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(CLIENT_BYTES_MAX)]
 }

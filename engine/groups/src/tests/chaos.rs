@@ -277,6 +277,8 @@ impl Chaos {
             );
         }
         self.check_hands();
+        let (counted, found) = self.h.groups.bytes_counted_and_found();
+        assert_eq!(counted, found, "bytes held");
     }
 
     /// Whoever is a member still and works on a partition has it to itself.

@@ -76,6 +76,44 @@ fn kip_394_a_new_member_is_handed_its_id_first_and_is_not_waited_for_long() {
 }
 
 #[test]
+fn ids_handed_out_are_short_and_counted_until_they_are_gone() {
+    let mut h = Harness::new();
+    // Cut at a whole character: 255 bytes of 3 each.
+    let name = "\u{20ac}".repeat(10_000);
+    let join =
+        |member: &str| JoinGroup { client_id: name.clone(), member_id_required: true, ..classic(member) };
+    let hand_out = |h: &mut Harness| {
+        let key = h.join("g", join(""));
+        let GroupError::MemberIdRequired { member } = h.error(key) else { panic!("an id") };
+        member
+    };
+    let one = hand_out(&mut h);
+    assert_eq!(one.len(), 255 + "-01234567-0123-0123-0123-0123456789ab".len());
+    let (alone, found) = h.groups.bytes_counted_and_found();
+    assert!(alone > "g".len() + one.len() && alone == found);
+    // One comes back and leaves, one leaves, one is never seen again.
+    let two = hand_out(&mut h);
+    hand_out(&mut h);
+    assert_eq!(h.groups.bytes_counted_and_found().0, found + 2 * (crate::limits::ENTRY_BYTES + one.len()));
+    let key = h.join("g", join(&one));
+    for member in [&two, &one] {
+        let leaving = Leaving { member: member.clone(), instance: None, reason: None };
+        h.answered("g", GroupAsk::Leave(vec![leaving])).unwrap();
+        let (counted, found) = h.groups.bytes_counted_and_found();
+        assert_eq!(counted, found);
+    }
+    assert_eq!(h.joined(key).member, one);
+    h.pass(SESSION + Duration::from_millis(200));
+    let (counted, found) = h.groups.bytes_counted_and_found();
+    assert_eq!(counted, found);
+    // Not even the group's name is left where nothing came of it.
+    let mut h = Harness::new();
+    hand_out(&mut h);
+    h.pass(SESSION + Duration::from_millis(200));
+    assert_eq!((h.groups.list(), h.groups.bytes_counted_and_found()), (vec![], (0, 0)));
+}
+
+#[test]
 fn the_protocol_most_members_prefer_among_those_all_support_is_chosen() {
     let delay = Duration::from_secs(1);
     let mut h = Harness::with(crate::GroupsConfig { initial_rebalance_delay: delay, ..config() });
