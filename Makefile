@@ -64,7 +64,7 @@ tests:
 
 # The binaries are those of `tests`, built here where it has not run.
 kafka-test:
-	$(CARGO) build --locked -p millstream-engine-cli -p millstream-tests-kafka
+	$(CARGO) build --locked --workspace --bins
 	tests/kafka/run.py
 
 doc:
