@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
+use crate::config::ANSWER_BYTES_MAX;
 use crate::walk::skip_tags;
 
 /// Bytes that say how long a message is.
@@ -37,6 +38,15 @@ impl Malformed {
     pub(crate) fn new(why: impl Into<String>) -> Self {
         Self { why: why.into() }
     }
+}
+
+/// There is no such answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReplyError {
+    #[error("a field is set that the version does not have")]
+    Field,
+    #[error("{0} bytes")]
+    TooLarge(usize),
 }
 
 /// An answer, size and all, in pieces.
@@ -97,21 +107,49 @@ pub(crate) fn begin_reply(key: ApiKey, head: &RequestHead, bytes: usize) -> Byte
 }
 
 /// Writes the size of an answer whose first piece is `first`, with `more_bytes` in others.
-pub(crate) fn seal_size(first: &mut BytesMut, more_bytes: usize) {
-    let bytes = i32::try_from(first.len() - SIZE_BYTES + more_bytes).expect("answers are bounded");
-    first[..SIZE_BYTES].copy_from_slice(&bytes.to_be_bytes());
+pub(crate) fn seal_size(first: &mut BytesMut, more_bytes: usize) -> Result<(), ReplyError> {
+    let bytes = first.len() - SIZE_BYTES + more_bytes;
+    let size = i32::try_from(bytes).map_err(|_| ReplyError::TooLarge(bytes))?;
+    first[..SIZE_BYTES].copy_from_slice(&size.to_be_bytes());
+    Ok(())
 }
 
-/// The answer in one piece. `None`: a field is set that `version` does not have.
+/// The answer in one piece. Its size is looked at before there is room made for it.
 pub(crate) fn encode_reply<R: Encodable>(
     key: ApiKey,
     head: &RequestHead,
     version: i16,
     response: &R,
-) -> Option<Reply> {
-    let bytes = response.compute_size(version).ok()?;
+) -> Result<Reply, ReplyError> {
+    let bytes = response.compute_size(version).map_err(|_| ReplyError::Field)?;
+    if bytes > ANSWER_BYTES_MAX {
+        return Err(ReplyError::TooLarge(bytes));
+    }
     let mut out = begin_reply(key, head, bytes);
-    response.encode(&mut out, version).ok()?;
-    seal_size(&mut out, 0);
-    Some(Reply { chunks: vec![out.freeze()] })
+    response.encode(&mut out, version).map_err(|_| ReplyError::Field)?;
+    seal_size(&mut out, 0)?;
+    Ok(Reply { chunks: vec![out.freeze()] })
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::list_groups_response::ListedGroup;
+    use kafka_protocol::messages::{GroupId, ListGroupsResponse};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_made() {
+        let head = RequestHead { key: 16, version: 4, correlation: 1, client_id: StrBytes::new() };
+        let group = ListedGroup::default().with_group_id(GroupId("g".repeat(30_000).into()));
+        let answer = |count| ListGroupsResponse::default().with_groups(vec![group.clone(); count]);
+        assert!(encode_reply(ApiKey::ListGroups, &head, 4, &answer(10)).is_ok());
+        let count = ANSWER_BYTES_MAX / 30_000 + 1;
+        let error = encode_reply(ApiKey::ListGroups, &head, 4, &answer(count)).unwrap_err();
+        assert!(matches!(error, ReplyError::TooLarge(bytes) if bytes > ANSWER_BYTES_MAX));
+        let crate::api::Outcome::Close(reason, _) = crate::api::Outcome::from(Err(error)) else {
+            panic!("is answered")
+        };
+        assert_eq!(reason, "answer_too_large");
+    }
 }

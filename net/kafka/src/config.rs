@@ -34,6 +34,9 @@ pub(crate) const CONN_ASKS_MAX: usize = 10_000;
 /// Bytes of a connection's requests and answers that wait; with more, no request is read.
 pub(crate) const HELD_BYTES_MAX: usize = 32 << 20;
 
+/// An answer but for the records in it; longer ones are not made, and the connection ends.
+pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
+
 /// A request is to arrive in this long, and a second for each [`REQUEST_BYTES_PER_S`].
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const REQUEST_BYTES_PER_S: usize = 64 << 10;

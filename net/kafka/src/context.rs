@@ -60,10 +60,7 @@ impl<'a> Context<'a> {
 
     /// Encodes at the request's version.
     pub(crate) fn reply<R: Encodable>(&self, response: &R) -> Outcome {
-        encode_reply(self.key, self.head, self.head.version, response).map_or_else(
-            || Outcome::Close("answer_not_encodable", format!("version {}", self.head.version)),
-            Outcome::Reply,
-        )
+        encode_reply(self.key, self.head, self.head.version, response).into()
     }
 
     /// Its answer goes to [`Pending::answered`] with `tag`.

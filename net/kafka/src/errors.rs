@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use storage_recordbatch::BatchError;
 
 use crate::api::Outcome;
+use crate::codec::{Reply, ReplyError};
 
 pub(crate) fn topic_error(error: &TopicError) -> ResponseError {
     match error {
@@ -76,6 +77,16 @@ pub(crate) fn init_producer_error(error: &InitProducerError) -> ResponseError {
         }
         InitProducerError::NotReady | InitProducerError::ShuttingDown => {
             ResponseError::CoordinatorNotAvailable
+        }
+    }
+}
+
+impl From<Result<Reply, ReplyError>> for Outcome {
+    fn from(reply: Result<Reply, ReplyError>) -> Self {
+        match reply {
+            Ok(reply) => Self::Reply(reply),
+            Err(error @ ReplyError::Field) => Self::Close("answer_not_encodable", error.to_string()),
+            Err(error @ ReplyError::TooLarge(_)) => Self::Close("answer_too_large", error.to_string()),
         }
     }
 }

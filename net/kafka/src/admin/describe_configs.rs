@@ -1,5 +1,8 @@
 //! DescribeConfigs and ListConfigResources: what is set, where it was said, and what it means here.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use bytes::Bytes;
 use engine_api::{
     ConfigEntry, ConfigKind, DescribeTopics, Request, Response, TOPIC_CONFIGS, TopicConfigDefinition,
@@ -31,13 +34,21 @@ const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
+/// Of one request.
+const RESOURCES_MAX: usize = 10_000;
+
 /// Where a value was said.
 pub(super) const OF_TOPIC: i8 = 1;
 pub(super) const OF_NODE: i8 = 4;
 pub(super) const BY_DEFAULT: i8 = 5;
 
 pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
-    let asked: DescribeConfigsRequest = context.decode(body)?;
+    let mut asked: DescribeConfigsRequest = context.decode(body)?;
+    asked.resources = once_each(asked.resources);
+    if asked.resources.len() > RESOURCES_MAX {
+        let why = format!("{} resources, limit {RESOURCES_MAX}", asked.resources.len());
+        return Ok(Outcome::Close("request_too_wide", why));
+    }
     let topics = asked.resources.iter().filter(|resource| resource.resource_type == TOPIC);
     let asks = topics.map(|resource| {
         Request::DescribeTopics(DescribeTopics { names: vec![resource.resource_name.to_string()] })
@@ -71,6 +82,28 @@ pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
         }
         context.reply(&DescribeConfigsResponse::default().with_results(results))
     }))
+}
+
+/// A resource that is named again is told of once, with all that was wanted of it.
+fn once_each(resources: Vec<DescribeConfigsResource>) -> Vec<DescribeConfigsResource> {
+    let mut places = BTreeMap::new();
+    let mut once: Vec<DescribeConfigsResource> = Vec::new();
+    for resource in resources {
+        match places.entry((resource.resource_type, resource.resource_name.clone())) {
+            Entry::Vacant(place) => {
+                place.insert(once.len());
+                once.push(resource);
+            }
+            Entry::Occupied(place) => {
+                let before = &mut once[*place.get()].configuration_keys;
+                match (before.as_mut(), resource.configuration_keys) {
+                    (Some(keys), Some(more)) if !keys.is_empty() && !more.is_empty() => keys.extend(more),
+                    _ => *before = None,
+                }
+            }
+        }
+    }
+    once
 }
 
 /// What is told of each config.
@@ -163,7 +196,8 @@ fn of_broker(
         return Ok(Vec::new());
     }
     let own = own_id(context);
-    if resource.resource_name.parse() != Ok(*own) {
+    // As it is written, so that no request has this answer twice.
+    if *resource.resource_name != *own.to_string() {
         let why = format!("this is broker {}, not '{}'", *own, &*resource.resource_name);
         return Err(Fault::invalid(why));
     }

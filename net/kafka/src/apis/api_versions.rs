@@ -20,7 +20,7 @@ pub(crate) fn unsupported(head: &RequestHead) -> Option<Reply> {
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(keys());
-    encode_reply(ApiKey::ApiVersions, head, 0, &response)
+    encode_reply(ApiKey::ApiVersions, head, 0, &response).ok()
 }
 
 fn keys() -> Vec<ApiVersion> {

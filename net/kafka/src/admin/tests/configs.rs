@@ -133,6 +133,31 @@ fn the_nodes_own_configs_are_told_as_they_are_in_force() {
     }
 }
 
+#[test]
+fn a_resource_that_is_named_again_is_told_of_once_with_all_that_was_wanted() {
+    let many = |resources: Vec<DescribeConfigsRequest>| {
+        let resources = resources.into_iter().flat_map(|request| request.resources).collect();
+        DescribeConfigsRequest::default().with_resources(resources)
+    };
+    let request = many(vec![
+        about(TOPIC, "orders", Some(&["retention.ms"])),
+        about(BROKER, "7", None),
+        about(TOPIC, "orders", Some(&["segment.ms"])),
+        about(BROKER, "7", Some(&["node.id"])),
+        about(BROKER, "+7", None),
+    ]);
+    let (response, asks) = call(&mut world(), 4, &request, willing);
+    assert_eq!((asks.len(), response.results.len()), (1, 3));
+    assert_eq!(response.results[0].configs.len(), 2);
+    assert!(response.results[1].configs.len() > 2);
+    assert_eq!(response.results[2].error_code, ResponseError::InvalidRequest.code());
+    let mut world = world();
+    let conn = world.connect();
+    let names = (0..10_001).map(|index| about(TOPIC, &format!("t{index}"), None));
+    world.send(conn, 4, &many(names.collect()));
+    world.assert_closed(conn, "request_too_wide");
+}
+
 fn replace(kind: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsRequest {
     let configs = configs
         .iter()

@@ -15,7 +15,7 @@ use storage_recordbatch::{BatchHeader, Compression, served};
 
 use super::{Limits, Scope, Target, session};
 use crate::api::Outcome;
-use crate::codec::{Reply, begin_reply, seal_size};
+use crate::codec::{Reply, ReplyError, begin_reply, seal_size};
 use crate::context::Context;
 
 /// The first version whose clients can read zstd (KIP-110).
@@ -24,6 +24,8 @@ const FLEXIBLE_SINCE: i16 = 12;
 /// Small parts of an answer, for each partition.
 const PARTITION_BYTES: usize = 64;
 const BATCH_HEADER_BYTES: usize = storage_recordbatch::HEADER_BYTES;
+/// The header's last field.
+const RECORD_COUNT_AT: usize = BATCH_HEADER_BYTES - 4;
 
 /// An answer without partitions.
 pub(crate) fn refuse(context: &Context<'_>, error: ResponseError) -> Outcome {
@@ -44,6 +46,13 @@ struct Batch {
     rest: Bytes,
 }
 
+impl Batch {
+    /// Compaction leaves batches that only say which offsets there were.
+    fn has_records(&self) -> bool {
+        self.head[RECORD_COUNT_AT..BATCH_HEADER_BYTES] != [0; 4]
+    }
+}
+
 pub(super) fn encode(
     context: &mut Context<'_>,
     scope: &mut Scope,
@@ -62,7 +71,7 @@ pub(super) fn encode(
         parts.iter().map(|part| PARTITION_BYTES + part.batches.len() * BATCH_HEADER_BYTES).sum();
     let mut out = Writer::new(context, small_bytes);
     out.body(scope, targets, &parts, limits.committed_only);
-    Outcome::Reply(out.finish())
+    out.finish().into()
 }
 
 /// Takes what fits, from another partition first each time, in the order of the request.
@@ -75,7 +84,7 @@ fn fill(context: &mut Context<'_>, scope: &Scope, targets: &[Target], limits: &L
             let index = (place + scope.turn) % count;
             let part = take(context, index, &targets[index], room, is_first);
             room = room.saturating_sub(part.bytes);
-            is_first &= part.bytes == 0;
+            is_first &= !part.batches.iter().any(Batch::has_records);
             part
         })
         .collect();
@@ -83,8 +92,8 @@ fn fill(context: &mut Context<'_>, scope: &Scope, targets: &[Target], limits: &L
     parts
 }
 
-/// `may_exceed`: nothing has been taken before, so that one batch of any size fits.
-fn take(context: &mut Context<'_>, index: usize, target: &Target, room: usize, may_exceed: bool) -> Part {
+/// `may_exceed`: no records have been taken before, so that one batch of any size fits.
+fn take(context: &mut Context<'_>, index: usize, target: &Target, room: usize, mut may_exceed: bool) -> Part {
     let mut part = Part { index, code: 0, batches: Vec::new(), bytes: 0 };
     if let Err(error) = target.partition {
         part.code = error.code();
@@ -102,9 +111,10 @@ fn take(context: &mut Context<'_>, index: usize, target: &Target, room: usize, m
             }
         };
         let bytes = batch.head.len() + batch.rest.len();
-        if part.bytes + bytes > room && !(may_exceed && part.batches.is_empty()) {
+        if part.bytes + bytes > room && !may_exceed {
             break;
         }
+        may_exceed &= !batch.has_records();
         part.bytes += bytes;
         part.batches.push(batch);
     }
@@ -210,7 +220,7 @@ impl Writer {
 
     fn name(&mut self, name: &str) {
         if self.version < FLEXIBLE_SINCE {
-            self.small.put_i16(i16::try_from(name.len()).expect("came with such a length"));
+            self.small.put_i16(i16::try_from(name.len()).expect("requests with longer names are refused"));
         } else {
             self.count(name.len());
         }
@@ -233,11 +243,11 @@ impl Writer {
         }
     }
 
-    fn finish(mut self) -> Reply {
+    fn finish(mut self) -> Result<Reply, ReplyError> {
         self.cut();
         let mut first = self.first.expect("was cut");
-        seal_size(&mut first, self.chunks.iter().map(Bytes::len).sum());
+        seal_size(&mut first, self.chunks.iter().map(Bytes::len).sum())?;
         self.chunks.insert(0, first.freeze());
-        Reply { chunks: self.chunks }
+        Ok(Reply { chunks: self.chunks })
     }
 }
