@@ -1,6 +1,6 @@
 //! Groups from outside: DescribeGroups, ListGroups, DeleteGroups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use engine_api::{
@@ -24,7 +24,8 @@ use crate::operations;
 use super::errors::{code, group_error, request};
 
 pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
-    let asked: DescribeGroupsRequest = context.decode(body)?;
+    let mut asked: DescribeGroupsRequest = context.decode(body)?;
+    once_each(&mut asked.groups);
     let asks = asked.groups.iter().map(|group| request(group, GroupAsk::Describe)).collect();
     Ok(context.gather(asks, move |context, answers| {
         let mut groups = Vec::with_capacity(answers.len());
@@ -44,6 +45,12 @@ pub(super) fn describe(context: &mut Context<'_>, body: Bytes) -> Result<Outcome
         }
         context.reply(&DescribeGroupsResponse::default().with_groups(groups))
     }))
+}
+
+/// A group is answered for once, however often it is named: else a small request has a huge answer.
+fn once_each(groups: &mut Vec<GroupId>) {
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(group.clone()));
 }
 
 fn described_group(group: GroupId, described: GroupDescription) -> DescribedGroup {
@@ -117,7 +124,8 @@ fn listed(context: &Context<'_>, asked: &ListGroupsRequest, answers: Vec<Respons
 }
 
 pub(super) fn delete(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
-    let asked: DeleteGroupsRequest = context.decode(body)?;
+    let mut asked: DeleteGroupsRequest = context.decode(body)?;
+    once_each(&mut asked.groups_names);
     let asks = asked.groups_names.iter().map(|group| request(group, GroupAsk::Delete)).collect();
     Ok(context.gather(asks, move |context, answers| {
         let mut results = Vec::with_capacity(answers.len());

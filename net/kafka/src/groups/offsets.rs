@@ -3,6 +3,8 @@
 //! Partitions are numbers of 32 bits with a sign in messages and without one in the engine; a number below zero goes
 //! there and back as a very large one, which no topic has.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ use storage_frame::Offset;
 use crate::api::Outcome;
 use crate::codec::Malformed;
 use crate::context::Context;
+use crate::errors::fetch_error;
 
 use super::errors::{group_error, request, the_answer};
 use super::membership::member_id;
@@ -45,6 +48,13 @@ type Codes = Vec<(TopicName, Vec<(i32, Option<i16>)>)>;
 
 /// What a group has committed, by topic and partition, in the order asked.
 type Offsets = Vec<(String, Vec<(u32, Option<CommittedOffset>)>)>;
+
+/// Where a commit of a log's start stands among the topics, and its code.
+struct Start {
+    topic: usize,
+    commit: usize,
+    code: (usize, usize),
+}
 
 pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Malformed> {
     let asked: OffsetCommitRequest = context.decode(body)?;
@@ -63,7 +73,8 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
             };
             if is_start {
                 let partition = PartitionId { topic: brief.id, index: index.cast_unsigned() };
-                places.push((topics.len(), commits.len()));
+                let code = (codes.len(), partition_codes.len());
+                places.push(Start { topic: topics.len(), commit: commits.len(), code });
                 finds.push(Request::FindOffset(FindOffset { partition, place: Place::Start }));
             }
             partition_codes.push((index, None));
@@ -81,16 +92,33 @@ pub(super) fn commit(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
     let member = member_id(asked.member_id, asked.generation_id_or_member_epoch, asked.group_instance_id);
     let group = asked.group_id;
     Ok(context.gather(finds, move |context, answers| {
-        for ((topic, place), answer) in places.into_iter().zip(answers) {
+        let mut lost = BTreeSet::new();
+        for (at, answer) in places.into_iter().zip(answers) {
             match answer {
-                Response::FindOffset(Ok(found)) => topics[topic].1[place].offset = found.log_start,
-                // What cannot be found now is forgotten, and the reader's own rule decides.
-                Response::FindOffset(Err(_)) => {}
+                Response::FindOffset(Ok(found)) => topics[at.topic].1[at.commit].offset = found.log_start,
+                // Left out: committed as it stands here, what was committed before would be forgotten.
+                Response::FindOffset(Err(error)) => {
+                    lost.insert((at.topic, at.commit));
+                    codes[at.code.0].1[at.code.1].1 = Some(fetch_error(&error).code());
+                }
                 other => return Outcome::unexpected(&other),
             }
         }
+        leave_out(&mut topics, &lost);
+        if topics.is_empty() {
+            return committed(context, codes);
+        }
         commit_found(context, &group, CommitOffsets { member, retention, topics }, codes)
     }))
+}
+
+/// Those that stand at `lost`, and topics of which nothing remains.
+fn leave_out(topics: &mut Vec<(String, Vec<CommitOffset>)>, lost: &BTreeSet<(usize, usize)>) {
+    for (topic, (_, commits)) in topics.iter_mut().enumerate() {
+        let mut places = 0..;
+        commits.retain(|_| places.next().is_none_or(|place| !lost.contains(&(topic, place))));
+    }
+    topics.retain(|(_, commits)| !commits.is_empty());
 }
 
 fn commit_found(
@@ -177,7 +205,7 @@ pub(super) fn fetch(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
             };
             (group.group_id, group.topics.map(|topics| wanted(topics).collect()))
         });
-        groups.collect()
+        merge(groups)
     } else {
         // Before version 2 nobody could ask for everything.
         let topics = asked.topics.or((version < 2).then(Vec::new));
@@ -185,7 +213,7 @@ pub(super) fn fetch(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
             let topics = topics.into_iter();
             topics.map(|topic| (topic.name.to_string(), unsigned(topic.partition_indexes))).collect()
         });
-        vec![(asked.group_id, wanted)]
+        vec![(asked.group_id, wanted.map(once_each))]
     };
     let asks =
         groups.iter().map(|(group, wanted)| request(group, GroupAsk::FetchOffsets(wanted.clone()))).collect();
@@ -211,6 +239,43 @@ pub(super) fn fetch(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
         let (_, offsets) = found.pop().expect("one was asked about");
         context.reply(&found_one(offsets))
     }))
+}
+
+/// A group that is named again is asked once, about all that was wanted of it.
+fn merge(groups: impl Iterator<Item = (GroupId, Wanted)>) -> Vec<(GroupId, Wanted)> {
+    let mut places = BTreeMap::new();
+    let mut merged: Vec<(GroupId, Wanted)> = Vec::new();
+    for (group, wanted) in groups {
+        match places.entry(group.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push((group, wanted));
+            }
+            Entry::Occupied(place) => {
+                let before = &mut merged[*place.get()].1;
+                match (&mut *before, wanted) {
+                    (Some(before), Some(more)) => before.extend(more),
+                    _ => *before = None,
+                }
+            }
+        }
+    }
+    merged.into_iter().map(|(group, wanted)| (group, wanted.map(once_each))).collect()
+}
+
+/// Each topic and partition once, where it was named first.
+fn once_each(topics: Vec<(String, Vec<u32>)>) -> Vec<(String, Vec<u32>)> {
+    let mut places = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut once: Vec<(String, Vec<u32>)> = Vec::new();
+    for (topic, partitions) in topics {
+        let place = *places.entry(topic.clone()).or_insert(once.len());
+        if place == once.len() {
+            once.push((topic, Vec::new()));
+        }
+        once[place].1.extend(partitions.into_iter().filter(|index| seen.insert((place, *index))));
+    }
+    once
 }
 
 fn unsigned(indexes: Vec<i32>) -> Vec<u32> {

@@ -449,6 +449,34 @@ fn the_logs_start_is_committed_for_minus_two_and_nothing_for_minus_one() {
 }
 
 #[test]
+fn a_logs_start_that_cannot_be_found_now_is_told_and_nothing_is_forgotten() {
+    let at = |index, offset| {
+        OffsetCommitRequestPartition::default().with_partition_index(index).with_committed_offset(offset)
+    };
+    let commit = |partitions: Vec<OffsetCommitRequestPartition>| {
+        let topic = OffsetCommitRequestTopic::default().with_name(topic()).with_partitions(partitions);
+        OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic])
+    };
+    let failed = || Response::FindOffset(Err(engine_api::FetchError::Overloaded));
+    let code = ResponseError::KafkaStorageError.code();
+    let codes = |response: &kafka_protocol::messages::OffsetCommitResponse| -> Vec<i16> {
+        response.topics[0].partitions.iter().map(|p| p.error_code).collect()
+    };
+    let mut world = world();
+    world.scripted.extend([failed(), failed()]);
+    world.log("orders", 2).start = Offset(3);
+    let request = commit(vec![at(0, -2), at(1, -2), at(2, -2), at(1, 5)]);
+    let (response, asks) = call(&mut world, 5, &request, |ask| Ok(rich(ask)));
+    let [GroupAsk::Commit(asked)] = &asks[..] else { panic!("asks {asks:?}") };
+    let kept: Vec<_> = asked.topics[0].1.iter().map(|commit| (commit.partition, commit.offset)).collect();
+    assert_eq!(kept, [(2, Offset(3)), (1, Offset(5))]);
+    assert_eq!(codes(&response), [code, code, 0, 0]);
+    world.scripted.push_back(failed());
+    let (response, asks) = call(&mut world, 5, &commit(vec![at(0, -2)]), |ask| Ok(rich(ask)));
+    assert_eq!((asks.len(), codes(&response)), (0, vec![code]));
+}
+
+#[test]
 fn a_group_nobody_knows_has_committed_nothing_and_that_is_no_error() {
     for version in 1..=8 {
         let unknown = |_: &GroupAsk| Err(GroupError::NotFound { group: "g".into() });
@@ -580,6 +608,34 @@ fn groups_that_do_not_exist_are_described_as_dead() {
     let request = request.with_include_authorized_operations(true);
     let (response, _) = call(&mut world(), 3, &request, |ask| Ok(rich(ask)));
     assert_eq!(response.groups[0].authorized_operations, crate::operations::OF_GROUP);
+}
+
+#[test]
+fn groups_that_are_named_again_are_asked_about_once() {
+    let groups = || vec![group(), GroupId(text("h")), group()];
+    let names = |groups: Vec<GroupId>| groups.iter().map(|group| group.0.to_string()).collect::<Vec<_>>();
+    let request = DescribeGroupsRequest::default().with_groups(groups());
+    let (response, asks) = call(&mut world(), 5, &request, |ask| Ok(rich(ask)));
+    assert_eq!(asks.len(), 2);
+    assert_eq!(names(response.groups.into_iter().map(|group| group.group_id).collect()), ["g", "h"]);
+    let of_group = |topics: Option<&[(&str, &[i32])]>| {
+        let topic = |(name, partitions): &(&str, &[i32])| {
+            OffsetFetchRequestTopics::default()
+                .with_name(TopicName(text(name)))
+                .with_partition_indexes(partitions.to_vec())
+        };
+        let topics = topics.map(|topics| topics.iter().map(topic).collect());
+        OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(topics)
+    };
+    let some = of_group(Some(&[("orders", &[1, 1, 0]), ("b", &[]), ("orders", &[2, 0])]));
+    let more = of_group(Some(&[("orders", &[3, 1])]));
+    let request = OffsetFetchRequest::default().with_groups(vec![some.clone(), more]);
+    let (_, asks) = call(&mut world(), 8, &request, |ask| Ok(rich(ask)));
+    let expect = vec![("orders".to_owned(), vec![1, 0, 2, 3]), ("b".to_owned(), vec![])];
+    assert_eq!(asks, [GroupAsk::FetchOffsets(Some(expect))]);
+    let request = OffsetFetchRequest::default().with_groups(vec![some, of_group(None)]);
+    let (_, asks) = call(&mut world(), 8, &request, |ask| Ok(rich(ask)));
+    assert_eq!(asks, [GroupAsk::FetchOffsets(None)]);
 }
 
 fn listing(group: &str, state: GroupState) -> GroupListing {
