@@ -94,6 +94,11 @@ pub(crate) enum Outcome {
 
 /// A request in flight.
 pub(crate) trait Pending: Send {
+    /// What it may come to hold, if that is much: no more requests are taken as if it were held.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// The answer to the ask that was made with `tag`. `None`: not done yet. When it is done, asks still open are
     /// cancelled.
     fn answered(&mut self, context: &mut Context<'_>, tag: usize, response: Response) -> Option<Outcome>;

@@ -375,6 +375,9 @@ impl Conn {
         let flight = &mut self.flights[index];
         match outcome {
             Outcome::Wait(pending) => {
+                let bytes = flight.bytes.max(pending.held_bytes());
+                self.flight_bytes += bytes - flight.bytes;
+                flight.bytes = bytes;
                 flight.state = State::Open(pending);
                 for (tag, request) in asked {
                     let key = desk.slots.insert(Slot { place: self.place, sequence, tag });
@@ -440,8 +443,9 @@ impl Conn {
         }
     }
 
-    pub(crate) fn sent(&mut self, now: Instant, mut bytes: usize) {
-        assert!(bytes <= self.out_bytes, "no more is sent than there was");
+    /// What was dropped while it was on its way to the socket may be named here still.
+    pub(crate) fn sent(&mut self, now: Instant, bytes: usize) {
+        let mut bytes = bytes.min(self.out_bytes);
         self.active_at = now;
         self.out_bytes -= bytes;
         while let Some(chunk) = self.out.front_mut() {

@@ -6,6 +6,8 @@
 
 /// Elements of all arrays of a request together; Kafka allows as many in one array.
 pub(crate) const ELEMENTS_MAX: usize = 1_000_000;
+/// Bytes of a string, in every version: older ones cannot say more, and what came in one may go out in another.
+pub(crate) const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 /// Tagged fields of one structure.
 pub(crate) const TAGS_MAX: usize = 10_000;
 
@@ -71,6 +73,8 @@ pub(crate) enum WalkError {
     VarInt,
     #[error("{0} array elements and more")]
     TooMany(usize),
+    #[error("a string of {0} bytes")]
+    LongText(usize),
     #[error("{0} tagged fields")]
     Tags(usize),
 }
@@ -111,8 +115,11 @@ impl Walker<'_> {
         match kind {
             Kind::Fixed(bytes) => self.skip(bytes),
             Kind::Text => {
-                let bytes = if self.flexible { self.compact()? } else { self.short()? };
-                self.skip(bytes.unwrap_or(0))
+                let bytes = if self.flexible { self.compact()? } else { self.short()? }.unwrap_or(0);
+                if bytes > TEXT_BYTES_MAX {
+                    return Err(WalkError::LongText(bytes));
+                }
+                self.skip(bytes)
             }
             Kind::Blob => {
                 let bytes = if self.flexible { self.compact()? } else { self.long()? };

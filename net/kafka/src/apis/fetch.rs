@@ -1,9 +1,11 @@
 //! Fetch: from one partition or many, with limits, waiting until there is enough.
 //!
 //! ```text
-//! wanted partitions -> one ask each, answered at once -> enough? answer
+//! wanted partitions -> one ask each, answered at once, some at a time -> enough? answer
 //!                                                     -> else one waiting ask each, until enough has come or time is over
 //! ```
+//! What is read is bounded by the answer's limit and a batch of each partition that is asked at a time: beyond the limit
+//! a partition is asked for its state alone, and what comes with that is dropped.
 //! A single partition is asked to wait at once. When the fetch is answered, asks that still wait are cancelled.
 //! What is not known here: where frames come from. Their payloads are sent as they are; see `response`.
 
@@ -31,6 +33,8 @@ use session::{Asked, Scope};
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 /// Of a partition among so many that their limits together are above the answer's, at least.
 const SHARE_BYTES_MIN: usize = 128 << 10;
+/// Partitions asked at a time for what is there.
+const WAVE: usize = 64;
 /// Longer waits are cut: clients ask again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -45,7 +49,9 @@ pub(crate) fn start(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
     if targets.len() > ASKS_MAX {
         return Err(Malformed::new(format!("{} partitions", targets.len())));
     }
-    let mut fetch = Reading { scope, targets, limits, is_waiting: false, open: 0 };
+    let has_error = targets.iter().any(|target| target.partition.is_err());
+    let mut fetch =
+        Reading { scope, targets, limits, is_waiting: false, open: 0, begun: 0, bytes: 0, has_error };
     Ok(match fetch.begin(context) {
         Some(outcome) => outcome,
         None => Outcome::Wait(Box::new(fetch)),
@@ -134,14 +140,31 @@ struct Reading {
     /// Asks wait for records; before, they are answered with what is there.
     is_waiting: bool,
     open: usize,
+    /// Partitions that were asked for what is there.
+    begun: usize,
+    /// Read of all partitions.
+    bytes: usize,
+    has_error: bool,
 }
 
 impl Reading {
     fn begin(&mut self, context: &mut Context<'_>) -> Option<Outcome> {
         let is_single = self.targets.len() == 1;
         self.is_waiting = is_single;
-        let bytes_min = if is_single { self.limits.bytes_min } else { 0 };
-        self.ask_all(context, bytes_min)
+        if is_single {
+            return self.ask_all(context, self.limits.bytes_min);
+        }
+        self.ask_more(context);
+        if self.open == 0 { Some(self.answer(context)) } else { None }
+    }
+
+    /// In the order in which the answer is filled.
+    fn ask_more(&mut self, context: &mut Context<'_>) {
+        let count = self.targets.len();
+        while self.open < WAVE && self.begun < count {
+            self.ask(context, (self.begun + self.scope.turn % count) % count, 0);
+            self.begun += 1;
+        }
     }
 
     fn ask_all(&mut self, context: &mut Context<'_>, bytes_min: usize) -> Option<Outcome> {
@@ -154,7 +177,9 @@ impl Reading {
 
     /// Asks for what may follow what is there.
     fn ask(&mut self, context: &mut Context<'_>, tag: usize, bytes_min: usize) {
-        let share = (self.limits.bytes_max / self.targets.len()).max(SHARE_BYTES_MIN);
+        let is_wide = self.is_waiting && self.targets.len() > WAVE;
+        let share_min = if is_wide { 0 } else { SHARE_BYTES_MIN };
+        let share = (self.limits.bytes_max / self.targets.len()).max(share_min);
         let target = &mut self.targets[tag];
         let Ok(partition) = target.partition else { return };
         let room = target.bytes_max.min(share).saturating_sub(target.bytes);
@@ -175,8 +200,7 @@ impl Reading {
     }
 
     fn is_enough(&self) -> bool {
-        self.targets.iter().any(|target| target.partition.is_err())
-            || self.targets.iter().map(|target| target.bytes).sum::<usize>() >= self.limits.bytes_min
+        self.has_error || self.bytes >= self.limits.bytes_min
     }
 
     fn answer(&mut self, context: &mut Context<'_>) -> Outcome {
@@ -185,11 +209,27 @@ impl Reading {
 }
 
 impl Pending for Reading {
+    fn held_bytes(&self) -> usize {
+        let wanted = self.targets.iter().map(|target| target.bytes_max).fold(0, usize::saturating_add);
+        wanted.min(self.limits.bytes_max)
+    }
+
     fn answered(&mut self, context: &mut Context<'_>, tag: usize, response: Response) -> Option<Outcome> {
-        let Response::Fetch(result) = response else { return Some(Outcome::unexpected(&response)) };
+        let Response::Fetch(mut result) = response else { return Some(Outcome::unexpected(&response)) };
         self.open -= 1;
+        if self.bytes > 0
+            && self.bytes >= self.limits.bytes_max
+            && let Ok(fetched) = &mut result
+        {
+            fetched.frames.clear();
+        }
         let bytes_before = self.targets[tag].bytes;
         self.targets[tag].note(result);
+        self.bytes += self.targets[tag].bytes - bytes_before;
+        self.has_error |= self.targets[tag].partition.is_err();
+        if !self.is_waiting {
+            self.ask_more(context);
+        }
         let is_done = self.is_enough() || context.now >= self.limits.deadline || self.targets.len() == 1;
         if !self.is_waiting {
             return match self.open {

@@ -191,6 +191,9 @@ fn a_connection_that_is_over_waits_for_its_client_to_take_the_last_answers_for_a
     assert_eq!(world.server.stats().send_buffered_bytes, 0);
     assert_eq!(world.server.poll_ready(world.now, &world.topics), Some(conn), "to be closed now");
     assert_eq!(world.server.next_timeout(), None);
+    // A byte of what was dropped was on its way to the socket.
+    world.server.sent(world.now, conn, 1);
+    assert_eq!(world.server.stats().send_buffered_bytes, 0);
 }
 
 #[test]

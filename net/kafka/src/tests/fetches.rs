@@ -340,3 +340,71 @@ fn nothing_asked_for_is_answered_at_once() {
     let request = many(12, "a", Vec::new()).with_topics(Vec::new()).with_min_bytes(1).with_max_wait_ms(500);
     assert_eq!(told(&world.call(conn, 12, &request)), []);
 }
+
+/// Version 12 can say names that the versions before it cannot, and a session outlives a version.
+#[test]
+fn names_longer_than_topics_have_are_not_remembered() {
+    let of = |name: &str, id, epoch| {
+        many(12, name, vec![part(0, 0, 1)]).with_session_id(id).with_session_epoch(epoch)
+    };
+    let mut world = world_with(&[]);
+    let conn = world.connect();
+    let response = world.call(conn, 12, &of(&"n".repeat(250), 0, 0));
+    let unknown = ResponseError::UnknownTopicOrPartition.code();
+    assert_eq!((response.session_id, told(&response)), (0, vec![(0, unknown, 0)]));
+    let id = world.call(conn, 12, &of(&"n".repeat(249), 0, 0)).session_id;
+    assert!(id > 0);
+    let response = world.call(conn, 12, &of(&"n".repeat(250), id, 1));
+    assert_eq!(response.error_code, ResponseError::FetchSessionIdNotFound.code());
+    let response = world.call(conn, 11, &in_session(id, 2, Vec::new()));
+    assert_eq!(told(&response), [(0, unknown, 0)]);
+    world.send(conn, 12, &of(&"n".repeat(40_000), id, 3));
+    world.assert_closed(conn, "request_malformed");
+}
+
+#[test]
+fn a_wide_fetch_asks_some_at_a_time_and_keeps_what_fits() {
+    let mut world = World::new();
+    world.add_topic("a", 200);
+    for index in 0..200 {
+        world.log("a", index).append(frame(&[1; 50]), EPOCH);
+    }
+    let bytes = i32::try_from(frame(&[1; 50]).payload().len()).unwrap();
+    let conn = world.connect();
+    let parts = (0..200).map(|index| part(index, 0, 1 << 20)).collect();
+    world.holds = true;
+    world.send(conn, 11, &many(11, "a", parts).with_max_bytes(3 * bytes));
+    assert_eq!(world.open.len(), 64);
+    world.release();
+    let (_, response) = decode::<FetchRequest>(11, world.answers(conn).remove(0));
+    let parts = &response.responses[0].partitions;
+    assert_eq!(world.asked.len(), 200);
+    assert!(parts.iter().all(|part| part.high_watermark == 50), "told of each, with records or without");
+    assert_eq!(parts.iter().filter(|part| !batches(part).is_empty()).count(), 3);
+}
+
+#[test]
+fn of_a_partition_that_is_named_again_what_was_said_last_counts() {
+    let mut world = world_with(&[&[1], &[2]]);
+    let conn = world.connect();
+    let parts = vec![part(0, 0, 1 << 20), part(1, 0, 9), part(0, 1, 1 << 20)];
+    let response = world.call(conn, 11, &many(11, "a", parts));
+    assert_eq!(told(&response).iter().map(|told| told.0).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(batches(only(&response)), [(1, 1)]);
+    assert_eq!(world.asked.len(), 2);
+}
+
+#[test]
+fn waiting_fetches_count_as_what_they_may_hold() {
+    let mut world = world_with(&[]);
+    let conn = world.connect();
+    let parts = || vec![part(0, 0, i32::MAX)];
+    let wait = || many(11, "a", parts()).with_max_bytes(i32::MAX).with_min_bytes(1).with_max_wait_ms(500);
+    world.send(conn, 11, &wait());
+    assert!(world.server.wants_read(conn));
+    world.send(conn, 11, &wait());
+    assert!(!world.server.wants_read(conn), "two of 16 MiB");
+    world.release();
+    assert_eq!(world.answers(conn).len(), 2);
+    assert!(world.server.wants_read(conn));
+}

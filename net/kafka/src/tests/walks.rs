@@ -158,6 +158,9 @@ fn claims_beyond_the_limits_are_refused() {
     let mut many = (ELEMENTS_MAX as i32 + 1).to_be_bytes().to_vec();
     many.resize(4 + ELEMENTS_MAX + 1, 0);
     assert_eq!(walk_plain(NOTHINGS, &many), Err(WalkError::TooMany(ELEMENTS_MAX)));
+    const TEXT: Shape = &[crate::walk::always(Kind::Text)];
+    let long = [&[0x81, 0x80, 0x02][..], &[b'a'; 40_000]].concat();
+    assert_eq!(walk(TEXT, 0, true, &long), Err(WalkError::LongText(32_768)));
     let tags = [0x91, 0x4e];
     assert_eq!(walk(&[], 0, true, &tags), Err(WalkError::Tags(TAGS_MAX + 1)));
     assert_eq!(walk(&[], 0, true, &[0xff; 6]), Err(WalkError::VarInt));

@@ -6,6 +6,7 @@
 //! and partitions of a session are bounded; beyond that clients are served in full each time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
@@ -18,6 +19,9 @@ use crate::context::Context;
 pub(crate) const SESSIONS_MAX: usize = 1000;
 /// Of a session.
 const PARTITIONS_MAX: usize = 10_000;
+
+/// Of a topic's name; none is longer, and longer ones are not remembered.
+const NAME_BYTES_MAX: usize = 249;
 
 /// No session, and a request that wants none.
 const NO_SESSION: i32 = 0;
@@ -43,6 +47,10 @@ impl Asked {
             bytes_max: partition.partition_max_bytes,
             epoch: partition.current_leader_epoch,
         }
+    }
+
+    fn can_be_kept(&self) -> bool {
+        self.topic.len() <= NAME_BYTES_MAX
     }
 }
 
@@ -85,7 +93,7 @@ pub(crate) fn open(context: &mut Context<'_>, request: FetchRequest) -> Result<S
     if own || request.session_epoch == EPOCH_INITIAL {
         close(context.session, context.sessions);
     }
-    let asked = list(&request);
+    let asked = once_each(list(&request));
     let wants_session = request.session_epoch == EPOCH_INITIAL && context.head.version >= 7;
     let session = if wants_session { begin(context, &asked) } else { NO_SESSION };
     Ok(Scope { asked, session, is_incremental: false, turn: 0 })
@@ -98,8 +106,28 @@ fn list(request: &FetchRequest) -> Vec<Asked> {
         .collect()
 }
 
+/// Of a partition that is named again what was said last counts, as with Kafka.
+fn once_each(asked: Vec<Asked>) -> Vec<Asked> {
+    if asked.len() < 2 {
+        return asked;
+    }
+    let mut places = BTreeMap::new();
+    let mut once = Vec::with_capacity(asked.len());
+    for asked in asked {
+        match places.entry((asked.topic.clone(), asked.partition)) {
+            Entry::Vacant(place) => {
+                place.insert(once.len());
+                once.push(asked);
+            }
+            Entry::Occupied(place) => once[*place.get()] = asked,
+        }
+    }
+    once
+}
+
 fn begin(context: &mut Context<'_>, asked: &[Asked]) -> i32 {
-    if asked.is_empty() || asked.len() > PARTITIONS_MAX || context.sessions.open_count >= SESSIONS_MAX {
+    let is_small = asked.len() <= PARTITIONS_MAX && asked.iter().all(Asked::can_be_kept);
+    if asked.is_empty() || !is_small || context.sessions.open_count >= SESSIONS_MAX {
         return NO_SESSION;
     }
     let id = context.sessions.begin();
@@ -134,13 +162,14 @@ fn go_on(context: &mut Context<'_>, request: FetchRequest) -> Result<Scope, Resp
     }
     for asked in list(&request) {
         let key = (detached(&asked.topic), asked.partition);
-        if session.partitions.len() >= PARTITIONS_MAX && !session.partitions.contains_key(&key) {
+        let is_full = session.partitions.len() >= PARTITIONS_MAX && !session.partitions.contains_key(&key);
+        if is_full || !asked.can_be_kept() {
             return Err(ResponseError::FetchSessionIdNotFound);
         }
         let asked = Asked { topic: TopicName(key.0.clone()), ..asked };
         match session.partitions.entry(key) {
-            std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().asked = asked,
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            Entry::Occupied(mut entry) => entry.get_mut().asked = asked,
+            Entry::Vacant(entry) => {
                 entry.insert(Remembered { asked, told: None });
             }
         }
