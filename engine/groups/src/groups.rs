@@ -1,6 +1,6 @@
 //! The coordinator: all groups of one partition of the offsets topic.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -261,20 +261,25 @@ impl Groups {
         }
     }
 
-    /// A topic is gone, and what was committed for it means nothing.
+    /// A topic is gone, and what was committed for it means nothing; so does what is on its way to the disk, or a
+    /// topic made again under this name would begin there.
     pub fn topic_deleted(&mut self, now: Now, topic: &str) {
-        let concerned: Vec<Arc<str>> = self
-            .groups
-            .values()
-            .filter(|group| group.offsets.has_topic(topic))
-            .map(|group| Arc::clone(&group.id))
-            .collect();
-        for id in concerned {
-            self.with(&id, now, None, |group, turn| {
-                let gone = group.offsets.iter().filter(|(name, ..)| *name == topic);
-                let gone = gone.map(|(name, partition, _)| (name.to_owned(), partition)).collect();
-                group.forget_offsets(turn, gone, None, None);
-            });
+        let mut concerned: BTreeMap<Arc<str>, BTreeSet<u32>> = BTreeMap::new();
+        for group in self.groups.values().filter(|group| group.offsets.has_topic(topic)) {
+            let of_topic = group.offsets.iter().filter(|(name, ..)| *name == topic);
+            let partitions = of_topic.map(|(_, partition, _)| partition).collect();
+            concerned.insert(Arc::clone(&group.id), partitions);
+        }
+        for Store { group, then, .. } in self.desk.stores.values() {
+            let Then::Apply { changes, .. } = then else { continue };
+            let commits = changes.iter().filter(|change| change.topic == topic && change.to.is_some());
+            for change in commits {
+                concerned.entry(Arc::clone(group)).or_default().insert(change.partition);
+            }
+        }
+        for (id, partitions) in concerned {
+            let gone = partitions.into_iter().map(|partition| (topic.to_owned(), partition)).collect();
+            self.with(&id, now, None, |group, turn| group.forget_offsets(turn, gone, None, None));
         }
     }
 

@@ -196,6 +196,44 @@ fn what_was_committed_for_a_deleted_topic_is_gone() {
 }
 
 #[test]
+fn a_commit_on_its_way_does_not_outlive_its_topic() {
+    let mut h = Harness::new();
+    h.answered("g", commit(id("", -1), &[("t", 0, 1)])).unwrap();
+    h.is_fast = false;
+    let keys = [
+        h.ask("g", commit(id("", -1), &[("t", 0, 2), ("u", 0, 2)])),
+        h.ask("g", commit(id("", -1), &[("t", 1, 2)])),
+        h.ask("new", commit(id("", -1), &[("t", 2, 2)])),
+    ];
+    h.world.topics.remove("t");
+    h.groups.topic_deleted(h.now, "t");
+    h.settle();
+    h.store_all();
+    // They were taken while there was a topic.
+    for key in keys {
+        assert!(matches!(h.answer(key), Some(Ok(GroupAnswer::Committed(_)))));
+    }
+    h.world.topics.insert("t".to_owned(), 3);
+    let left = |h: &Harness| h.groups.committed().count();
+    assert_eq!((left(&h), h.groups.list()), (0, vec![]));
+    h.restart();
+    assert_eq!((left(&h), h.groups.list()), (0, vec![]));
+}
+
+#[test]
+fn a_commit_on_its_way_outlives_another_topic() {
+    let mut h = Harness::new();
+    h.world.topics.insert("u".to_owned(), 1);
+    h.is_fast = false;
+    h.ask("g", commit(id("", -1), &[("t", 0, 2), ("u", 0, 2)]));
+    h.groups.topic_deleted(h.now, "u");
+    h.settle();
+    h.store_all();
+    assert_eq!(of(&mut h, 0), Some(2));
+    assert_eq!(h.committed("g", "u", 0), None);
+}
+
+#[test]
 fn a_member_that_does_nothing_while_there_is_something_to_do_is_stuck() {
     let mut h = Harness::new();
     let key = h.join("g", native("", &["t"], Assignor::Range));
