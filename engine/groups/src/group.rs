@@ -47,6 +47,8 @@ pub(crate) struct Group {
     pub(crate) stores_pending: u32,
     /// There are records of the group itself, or will be.
     pub(crate) has_record: bool,
+    /// The last ticket of its own records, in this life of the coordinator.
+    pub(crate) recorded_by: u64,
     /// The last ticket of its own records' tombstones.
     pub(crate) forgotten_by: u64,
     /// When it became empty, or its last generation complete.
@@ -104,6 +106,7 @@ impl Group {
             offsets: Offsets::default(),
             stores_pending: 0,
             has_record: false,
+            recorded_by: 0,
             forgotten_by: 0,
             changed_at: now,
             events: VecDeque::new(),
@@ -227,7 +230,7 @@ impl Group {
     pub(crate) fn store_group(&mut self, turn: &mut Turn<'_>, slot: Option<ReplySlot>, then: Then) {
         self.has_record = true;
         let record = record::group(self, self.generation_used + 1);
-        self.store(turn, slot, vec![record], then);
+        self.recorded_by = self.store(turn, slot, vec![record], then);
     }
 
     /// Is looked at then, if not before.

@@ -315,9 +315,8 @@ impl Groups {
                 Then::Replaced { answer } => answer_stored(turn, slot, Some(answer)),
                 Then::Emptied { upto } => group.raise_reserved(ticket, upto),
                 Then::Forgotten { answer } => {
-                    if ticket == group.forgotten_by && group.generation_reserved == 0 && !group.is_reserving {
-                        group.has_record = false;
-                    }
+                    // Unless it has come to life again, in a record that comes later.
+                    group.has_record &= group.recorded_by > ticket;
                     answer_stored(turn, slot, answer);
                 }
             }

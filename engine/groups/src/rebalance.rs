@@ -238,7 +238,7 @@ impl Group {
         self.is_reserving = true;
         self.has_record = true;
         let record = record::reservation(&self.id, upto);
-        self.store(turn, None, vec![record], Then::Reserved { upto });
+        self.recorded_by = self.store(turn, None, vec![record], Then::Reserved { upto });
     }
 
     /// Unless it has been forgotten in a record that comes later.

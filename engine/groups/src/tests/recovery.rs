@@ -90,6 +90,34 @@ fn no_assignment_is_told_before_it_is_durable() {
 }
 
 #[test]
+fn a_group_that_comes_to_life_while_it_is_forgotten_leaves_no_ghosts() {
+    let leave = |joined: &Joined| {
+        GroupAsk::Leave(vec![Leaving { member: joined.member.clone(), instance: None, reason: None }])
+    };
+    let native = || native("", &["t"], Assignor::Range);
+    // Classic members reserve a number first, native ones store their generation at once.
+    for join in [|| classic(""), native] {
+        let mut h = Harness::new();
+        let key = h.join("g", join());
+        let before = h.joined(key);
+        h.answered("g", leave(&before)).unwrap();
+        h.is_fast = false;
+        let deleted = h.ask("g", GroupAsk::Delete);
+        let key = h.join("g", join());
+        h.store_all();
+        assert_eq!(h.answer(deleted), Some(&Ok(GroupAnswer::Deleted)));
+        let joined = h.joined(key);
+        let sync = h.sync("g", &joined, &[(&joined.member, b"all")]);
+        h.store_all();
+        assert!(h.answer(sync).is_some());
+        h.answered("g", leave(&joined)).unwrap();
+        h.store_all();
+        h.restart();
+        assert_eq!(h.describe("g").members, []);
+    }
+}
+
+#[test]
 fn damaged_and_unknown_records_are_skipped() {
     let mut h = Harness::new();
     h.stable_one("g");
