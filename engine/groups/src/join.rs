@@ -197,6 +197,17 @@ impl Group {
         member.update(join, turn.now.mono);
         turn.wait(slot, &self.id, id);
         self.insert_member(turn.desk, Arc::clone(id), member);
+        self.follow_sole_member();
+    }
+
+    /// Who is alone may come back as another kind of client: what the group was under the old one is over.
+    fn follow_sole_member(&mut self) {
+        let Some(only) = self.members.values().next().filter(|_| self.members.len() == 1) else { return };
+        let protocol_type = type_of(&only.protocol);
+        if self.protocol_type.as_deref() != Some(protocol_type) {
+            self.protocol_type = Some(protocol_type.to_owned());
+            self.topics.clear();
+        }
     }
 
     fn answer_again(&mut self, turn: &mut Turn<'_>, slot: ReplySlot, id: &Arc<str>) {
@@ -226,7 +237,9 @@ impl Group {
         self.insert_member(turn.desk, Arc::clone(&id), member);
         let at = self.members[&id].expires_at;
         self.wake_by(turn.desk, at);
+        let is_same_type = self.protocol_type.as_deref() == Some(type_of(&self.members[&id].protocol));
         let stands = match self.phase {
+            Phase::Stable { .. } if !is_same_type => false,
             Phase::Stable { .. } if self.is_native() => is_same,
             // Otherwise members would be assigned by a protocol that is not the group's any more.
             Phase::Stable { .. } => Some(self.select_protocol()) == self.protocol,
@@ -251,6 +264,7 @@ impl Group {
         member.join = Some(slot);
         member.has_joined = true;
         turn.wait(slot, &self.id, &id);
+        self.follow_sole_member();
         self.prepare(turn, RebalanceCause::MemberRejoined, &id);
     }
 

@@ -311,6 +311,8 @@ impl Group {
         for (id, owned) in assigned {
             let mut member = self.take_member(turn.desk, &id).expect("members are assigned to");
             member.owned = owned;
+            // It may have been a classic one before.
+            member.assignment = bytes::Bytes::new();
             member.has_synced = true;
             self.insert_member(turn.desk, id, member);
         }

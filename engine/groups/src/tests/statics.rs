@@ -74,6 +74,61 @@ fn other_protocols_make_a_rebalance() {
     assert_eq!((after.generation, after.protocol.as_deref()), (before.generation + 1, Some("other")));
 }
 
+/// A service that is alone in its group moves from one protocol to the other, and back.
+#[test]
+fn whoever_is_alone_may_come_back_as_another_kind_of_client() {
+    let mut h = Harness::new();
+    // The assignor's name is that of the classic protocol: the old assignment must not stand all the same.
+    let native =
+        |member: &str| JoinGroup { instance: Some("i".into()), ..native(member, &["t"], Assignor::Range) };
+    let key = h.join("g", native(""));
+    let mut known = h.joined(key).member;
+    // First under new ids, as after a restart; then under the id that is known.
+    for is_known in [false, true] {
+        let member = |known: &str| if is_known { known.to_owned() } else { String::new() };
+        let key = h.join("g", classic_static(&member(&known), "i"));
+        let classic = h.joined(key);
+        assert_eq!(classic.protocol_type.as_deref(), Some("consumer"));
+        assert_eq!((&classic.leader, classic.members.len()), (&classic.member, 1));
+        let key = h.sync("g", &classic, &[(&classic.member, b"all")]);
+        assert_eq!(&h.synced(key)[..], b"all");
+        h.restart();
+        assert_eq!(h.answered("g", beat(&classic, "i")), Ok(GroupAnswer::Alive));
+        let key = h.join("g", native(&member(&classic.member)));
+        let joined = h.joined(key);
+        assert_eq!(joined.protocol_type.as_deref(), Some(NATIVE_PROTOCOL_TYPE));
+        assert_eq!(joined.assignment, [("t".to_owned(), vec![0, 1, 2])]);
+        assert!(joined.generation > classic.generation);
+        known = joined.member;
+    }
+    // Beside others it may not.
+    let other = h.join("g", JoinGroup { instance: Some("j".into()), ..native("") });
+    let again = h.join("g", native(&known));
+    h.joined(other);
+    h.joined(again);
+    let key = h.join("g", classic_static("", "i"));
+    assert!(matches!(h.error(key), GroupError::InconsistentProtocol { .. }));
+}
+
+/// Protocols of the same name are not the same for members of another type.
+#[test]
+fn an_assignment_does_not_stand_for_another_protocol_type() {
+    let mut h = Harness::new();
+    let connect = JoinGroup {
+        protocol: MemberProtocol::Classic {
+            protocol_type: "connect".into(),
+            protocols: vec![("range".into(), subscription("t"))],
+        },
+        ..classic_static("", "i")
+    };
+    let key = h.join("g", connect);
+    let before = h.joined(key);
+    let key = h.sync("g", &before, &[(&before.member, b"theirs")]);
+    assert_eq!(&h.synced(key)[..], b"theirs");
+    let after = stable_static(&mut h);
+    assert_eq!((after.generation, after.skip_assignment), (before.generation + 1, false));
+}
+
 #[test]
 fn a_static_member_is_away_until_its_session_ends() {
     let mut h = Harness::new();
