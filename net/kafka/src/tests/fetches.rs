@@ -9,7 +9,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use storage_frame::{BatchBuilder as NativeBatch, Offset, TimestampMs};
+use storage_frame::{BatchBuilder as NativeBatch, Frame, Offset, TimestampMs};
 use storage_recordbatch::{BatchHeader, Compression, to_frame};
 
 use super::world::*;
@@ -407,4 +407,23 @@ fn waiting_fetches_count_as_what_they_may_hold() {
     world.release();
     assert_eq!(world.answers(conn).len(), 2);
     assert!(world.server.wants_read(conn));
+}
+
+#[test]
+fn a_batch_that_compaction_has_emptied_is_not_the_one_that_may_exceed_the_limits() {
+    let mut world = world_with(&[]);
+    let emptied = |times: &[i64]| {
+        let count = u32::try_from(times.len()).unwrap();
+        Frame::without_records(frame(times).header(), count)
+    };
+    world.log("a", 0).append(emptied(&[1, 2]), EPOCH);
+    world.log("a", 1).append(emptied(&[1]), EPOCH);
+    world.log("a", 1).append(frame(&[3; 50]), EPOCH);
+    world.log("a", 2).append(frame(&[4]), EPOCH);
+    let conn = world.connect();
+    let parts = (0..3).map(|index| part(index, 0, 1 << 20)).collect();
+    let response = world.call(conn, 11, &many(11, "a", parts).with_max_bytes(1));
+    let counts: Vec<_> = response.responses[0].partitions.iter().map(|part| batches(part).len()).collect();
+    assert_eq!(counts, [1, 2, 0], "both that are empty, and one with records");
+    assert_eq!(batches(&response.responses[0].partitions[1]), [(0, 0), (1, 50)]);
 }
