@@ -276,6 +276,8 @@ pub enum Fact {
 
     /// Faults are off from here on; the node must serve again.
     Healing,
+    /// The node's wall clock is about to jump: what was seen by it until now stays seen.
+    ClockJumping,
     /// A whole partition as it is at the very end.
     Audit {
         partition: PartitionId,

@@ -8,6 +8,7 @@ use storage_log::{FileName, SegmentId, inspect};
 use tests_disk::{Dice, FaultKind, Zone};
 
 use super::{Event, World};
+use crate::fact::Fact;
 use crate::net::{Cut, Way, Weather};
 use crate::plan::HARM;
 use crate::scenario::Chaos;
@@ -48,6 +49,7 @@ impl World {
             Chaos::Restart => self.stop(),
             Chaos::StallCore => self.stall_core(),
             Chaos::JumpClock => {
+                self.tell(Fact::ClockJumping);
                 let hour = 3_600_000;
                 self.wall_jump_ms = self.dice.chaos.below(2 * hour) as i64 - hour as i64;
             }

@@ -164,6 +164,7 @@ impl World {
 
     fn begin_healing(&mut self) -> Duration {
         self.fuse = None;
+        self.tell(Fact::ClockJumping);
         self.wall_jump_ms = 0;
         self.disk.set_faults(tests_disk::Faults::default());
         self.net.wire().heal();
