@@ -1,6 +1,8 @@
 # make run     builds and starts a broker on 127.0.0.1:9092, data in ./millstream-data
 # make test    everything a change must pass; needs Rust, a C compiler and make
 # make bench   the figures of this machine
+# make bench-check                 instructions of the rooms' inside against the last landing's (bench/micro/README.md)
+# make bench-history [TARGETS=F]   counts them as a new line of bench/history; F: other figures, a JSON object
 # make soak    the long forms of the process tests
 # make sim SEEDS=2000               the simulator, SEEDS seeds over all scenarios
 # make sim-replay SCENARIO= SEED=   one seed again [TRACE=story|facts|everything OFF=a,b ACTIONS=n]
@@ -24,7 +26,7 @@ SIM_PROMISED = mixed,crashes,retention,compaction,caching,pressure,crowd,bulk,er
 SIM_BUILD = RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR=target/sim $(CARGO) build --locked --profile sim -p millstream-tests-sim
 SIM = target/sim/sim/millstream-sim
 
-.PHONY: run build test bench soak fmt lint deny doc tests tools kafka-test sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri
+.PHONY: run build test bench soak fmt lint deny doc tests tools kafka-test sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri bench-check bench-history micro-build
 
 run: build
 	exec target/release/millstream serve
@@ -73,6 +75,19 @@ doc:
 bench: build
 	bench/run
 	$(CARGO) bench --locked -p millstream-storage-disk --bench append
+
+LANDINGS = bench/history/landings.jsonl
+TARGETS =
+MICRO = target/micro/millstream-micro
+micro-build:
+	@command -v valgrind >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q valgrind; } || { echo 'valgrind is needed' >&2; exit 1; }
+	$(CARGO) build --locked --profile micro -p millstream-bench-micro
+
+bench-check: micro-build
+	$(MICRO) check $(LANDINGS)
+
+bench-history: micro-build
+	$(MICRO) append $(LANDINGS) --date "$$(date -u +%F)" --commit "$$(git rev-parse --short=12 HEAD)" --rustc "$$(rustc -V)" $(if $(TARGETS),--targets $(TARGETS))
 
 soak: build
 	MILLSTREAM_BIN=target/release/millstream MILLSTREAM_SOAK=1 $(CARGO) test --locked -p millstream-tests-process -- --test-threads 1

@@ -38,6 +38,7 @@ const CORE: &str = "millstream-engine-core";
 const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
+const MICRO: &str = "millstream-bench-micro";
 const PROCESS: &str = "millstream-tests-process";
 const KAFKA_CLIENTS: &str = "millstream-tests-kafka";
 const MODEL_DISK: &str = "millstream-tests-disk";
@@ -91,6 +92,12 @@ pub const ROOMS: &[Room] = &[
     Room { path: "net/sockets", package: SOCKETS, kind: Kind::Door, uses: &[] },
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME, RECORDBATCH] },
     Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
+    Room {
+        path: "bench/micro",
+        package: MICRO,
+        kind: Kind::Shell,
+        uses: &[API, SHARD, TURN, FRAME, RECORDBATCH, LOG, WIRE, QUIC, KAFKA, MODEL_DISK],
+    },
     Room { path: "tests/disk", package: MODEL_DISK, kind: Kind::Pure, uses: &[FRAME, LOG] },
     Room { path: "tests/kafka", package: KAFKA_CLIENTS, kind: Kind::Shell, uses: &[CLIENT] },
     Room { path: "tests/process", package: PROCESS, kind: Kind::Shell, uses: &[CLIENT, WIRE, API, FRAME] },
