@@ -1,13 +1,11 @@
 //! The flags of `millstream bench`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use millstream_client::{Acks, Compression, ProducerConfig};
 
-use crate::disk::DiskBench;
 use crate::load::{Load, STAMP_BYTES};
 use crate::quic_sink::{SinkBench, Windows};
 
@@ -30,9 +28,11 @@ pub enum BenchKind {
     /// Fills a topic, then reads it from its start as fast as it comes
     #[command(after_help = "Example:\n  millstream bench consume --records 5000000 --partitions 4")]
     Consume(ProduceArgs),
-    /// Durable appends to a zeroed file by plain pwrite, and by fio when it is installed
-    #[command(after_help = "Example:\n  millstream bench disk --dir ./millstream-data --blocks 4096,262144")]
-    Disk(DiskArgs),
+    /// Durable writes and reads of a disk by size and depth: what appends are to be seen against
+    #[command(
+        after_help = "Example:\n  millstream bench disk --dir ./millstream-data --blocks 4096,262144 --fio"
+    )]
+    Disk(bench_disk::DiskArgs),
     /// Bytes through two bare QUIC endpoints on this machine: what the transport alone costs
     #[command(after_help = "Example:\n  millstream bench quic --gigabytes 2")]
     Quic(QuicArgs),
@@ -106,22 +106,6 @@ pub enum CompressionArg {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct DiskArgs {
-    /// Directory on the disk to measure
-    #[arg(long, default_value = ".")]
-    pub dir: PathBuf,
-    /// Bytes per write, multiples of 4096
-    #[arg(long, value_delimiter = ',', default_value = "4096,16384,65536,262144", value_parser = parse_block)]
-    pub blocks: Vec<usize>,
-    /// Size of the file, MiB
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65_536))]
-    pub file_mib: u64,
-    /// Per block size
-    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub duration: u64,
-}
-
-#[derive(Debug, Clone, Args)]
 pub struct QuicArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub gigabytes: u64,
@@ -134,17 +118,6 @@ pub struct QuicArgs {
     /// Largest datagram, as the broker and its SDK agree on where the path carries it
     #[arg(long, default_value_t = 6500, value_parser = clap::value_parser!(u16).range(1200..=65_527))]
     pub datagram_bytes: u16,
-}
-
-impl DiskArgs {
-    pub fn bench(&self) -> DiskBench {
-        DiskBench {
-            dir: self.dir.clone(),
-            block_bytes: self.blocks.clone(),
-            file_bytes: self.file_mib << 20,
-            duration: Duration::from_secs(self.duration),
-        }
-    }
 }
 
 impl QuicArgs {
@@ -218,9 +191,3 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 /// The SDK's.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
-
-fn parse_block(text: &str) -> Result<usize, String> {
-    let bytes: usize = text.parse().map_err(|_| format!("'{text}' is not a number of bytes"))?;
-    let whole = bytes > 0 && bytes.is_multiple_of(4096) && bytes <= 16 << 20;
-    if whole { Ok(bytes) } else { Err(format!("{bytes}: blocks are multiples of 4096, up to 16 MiB")) }
-}

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::disk::{DiskFigures, DiskReport};
 use crate::machine::Machine;
 use crate::quic_sink::SinkReport;
 use crate::traffic::{BrokerCost, Setup, TrafficReport};
@@ -20,7 +19,7 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figures {
-    Disk(DiskReport),
+    Disk(bench_disk::DiskReport),
     Quic(SinkReport),
     Traffic(Box<TrafficReport>),
 }
@@ -34,33 +33,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.result {
-            Figures::Disk(report) => disk(f, report)?,
+            Figures::Disk(report) => report.fmt(f)?,
             Figures::Quic(report) => quic(f, report)?,
             Figures::Traffic(report) => traffic(f, report)?,
         }
         writeln!(f, "load generator {}", self.version)?;
         write!(f, "machine        {}", self.machine)
-    }
-}
-
-fn disk(f: &mut fmt::Formatter<'_>, report: &DiskReport) -> fmt::Result {
-    writeln!(f, "durable appends (O_DIRECT|O_DSYNC, one at a time) to a zeroed file")?;
-    for row in &report.rows {
-        writeln!(f, "{:>7} B  pwrite {}", row.block_bytes, DiskLine(&row.pwrite))?;
-        match &row.fio {
-            Some(fio) => writeln!(f, "           fio    {}", DiskLine(fio))?,
-            None => writeln!(f, "           fio    not installed")?,
-        }
-    }
-    Ok(())
-}
-
-struct DiskLine<'a>(&'a DiskFigures);
-
-impl fmt::Display for DiskLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:8.1} MB/s {:8.0} writes/s", self.0.mb_per_second, self.0.writes_per_second)?;
-        self.0.latency.as_ref().map_or(Ok(()), |latency| write!(f, "  {latency}"))
     }
 }
 

@@ -6,7 +6,7 @@ use millstream_client::Config;
 
 use crate::args::{BenchArgs, BenchKind};
 use crate::report::{Figures, Report};
-use crate::{disk, quic_sink, traffic};
+use crate::{quic_sink, traffic};
 
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ pub async fn run(args: BenchArgs, config: Config) -> Result<Report, BenchError> 
             Box::pin(traffic::consume(&args, &config)).await.map(Box::new).map(Figures::Traffic)
         }
         BenchKind::Disk(args) => {
-            let bench = args.bench();
-            blocking("disk bench", move || disk::run(&bench)).await.map(Figures::Disk)
+            let probe = args.probe();
+            blocking("disk bench", move || bench_disk::run(&probe)).await.map(Figures::Disk)
         }
         BenchKind::Quic(args) => {
             let bench = args.bench();

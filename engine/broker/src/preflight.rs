@@ -179,7 +179,7 @@ fn open_files() -> Check {
 /// Writes one block with `O_DIRECT | O_DSYNC` in `data`, or in the nearest directory above it that exists.
 fn direct_io(data: &Path) -> Check {
     const FIX: &str = "put the data directory on ext4 or xfs on a local disk, writable by this user";
-    let directory = existing(data);
+    let directory = existing_directory(data);
     let path = directory.join(format!(".millstream-doctor-{}", std::process::id()));
     let verdict = write_direct(&path);
     let _ = fs::remove_file(&path);
@@ -214,7 +214,7 @@ fn free_space(data: &Path, free_bytes_min: u64) -> Check {
         "delete data or add space: below {} MiB producers are refused (setting free_space_min)",
         free_bytes_min >> 20
     );
-    match free_bytes(existing(data)) {
+    match free_bytes(existing_directory(data)) {
         Ok(free) => {
             let verdict = if free < free_bytes_min { Verdict::Fail } else { Verdict::Ok };
             Check::new(FREE_SPACE, verdict, format!("{} MiB", free >> 20), fix)
@@ -258,7 +258,9 @@ fn clock_source() -> Check {
     }
 }
 
-fn existing(path: &Path) -> &Path {
+/// `path`, or the nearest directory above it that exists.
+#[must_use]
+pub fn existing_directory(path: &Path) -> &Path {
     let not_empty = path.ancestors().filter(|above| !above.as_os_str().is_empty());
     not_empty.into_iter().find(|above| above.is_dir()).unwrap_or(Path::new("."))
 }

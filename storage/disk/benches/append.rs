@@ -7,12 +7,11 @@
 //!     cargo bench -p millstream-storage-disk --bench append [-- DIRECTORY]
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bench_disk::{ProbeFile, fio};
 use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_unbounded};
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use storage_disk::{Disk, DiskConfig};
@@ -79,8 +78,7 @@ async fn appends(data: &Path) -> Vec<Row> {
     while bench.written < WARM_UP_BYTES {
         bench.append(&warm).await;
     }
-    let file = data.join("fio");
-    zeroed(&file);
+    let file = ProbeFile::make(&data.join("fio"), SEGMENT_BYTES, Duration::MAX).expect("the disk has room");
     let mut rows = Vec::new();
     for block_bytes in BLOCK_SIZES {
         let frame = bench.frame(block_bytes);
@@ -88,7 +86,8 @@ async fn appends(data: &Path) -> Vec<Row> {
         for _ in 0..ROUNDS {
             ours.push(bench.round(&frame, &mut times).await);
             // Blocks this executor, which has nothing else to do.
-            others.extend(fio(&file, block_bytes));
+            let theirs = fio::write(&file, block_bytes, MEASURED).expect("fio says what it did");
+            others.extend(theirs.map(|theirs| theirs.mb_per_second));
         }
         times.sort_unstable();
         let at = |share: usize| times[times.len() * share / 100].as_micros();
@@ -199,38 +198,4 @@ impl Bench {
 
 fn now(start: Instant) -> Now {
     Now { mono: start.elapsed(), wall: TimestampMs(0) }
-}
-
-fn zeroed(path: &Path) {
-    let mut file = fs::File::create(path).expect("the disk can be written");
-    let zeros = vec![0; 1 << 20];
-    for _ in 0..SEGMENT_BYTES >> 20 {
-        file.write_all(&zeros).expect("the disk has room");
-    }
-    file.sync_all().expect("the disk can sync");
-}
-
-/// MB per second, one write at a time. Nothing when it is not installed.
-fn fio(file: &Path, block_bytes: usize) -> Option<f64> {
-    let output = Command::new("fio")
-        .args([
-            "--name=append",
-            "--rw=write",
-            "--direct=1",
-            "--sync=dsync",
-            "--ioengine=psync",
-            "--overwrite=1",
-        ])
-        .args(["--fallocate=none", "--time_based=1", "--output-format=terse"])
-        .arg(format!("--filename={}", file.display()))
-        .arg(format!("--bs={block_bytes}"))
-        .arg(format!("--size={SEGMENT_BYTES}"))
-        .arg(format!("--runtime={}", MEASURED.as_secs()))
-        .output()
-        .ok()?;
-    // Field 48 of terse output, version 3: KiB written per second.
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let kib_per_second: f64 =
-        text.lines().find(|line| line.starts_with('3'))?.split(';').nth(47)?.parse().ok()?;
-    Some(kib_per_second * 1024.0 / 1e6)
 }

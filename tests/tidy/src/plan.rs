@@ -38,6 +38,7 @@ const CORE: &str = "millstream-engine-core";
 const BROKER: &str = "millstream-engine-broker";
 const CLI: &str = "millstream-engine-cli";
 const LOAD: &str = "millstream-bench-load";
+const BENCH_DISK: &str = "millstream-bench-disk";
 const MICRO: &str = "millstream-bench-micro";
 const PROCESS: &str = "millstream-tests-process";
 const KAFKA_CLIENTS: &str = "millstream-tests-kafka";
@@ -84,14 +85,15 @@ pub const ROOMS: &[Room] = &[
         path: "engine/cli",
         package: CLI,
         kind: Kind::Shell,
-        uses: &[API, BROKER, FRAME, RECORDBATCH, LOG, CLIENT, LOAD],
+        uses: &[API, BROKER, FRAME, RECORDBATCH, LOG, CLIENT, LOAD, BENCH_DISK],
     },
     Room { path: "net/wire", package: WIRE, kind: Kind::Pure, uses: &[API, FRAME] },
     Room { path: "net/quic", package: QUIC, kind: Kind::Pure, uses: &[WIRE, API, FRAME] },
     Room { path: "net/kafka", package: KAFKA, kind: Kind::Pure, uses: &[API, FRAME, RECORDBATCH] },
     Room { path: "net/sockets", package: SOCKETS, kind: Kind::Door, uses: &[] },
     Room { path: "net/client", package: CLIENT, kind: Kind::Shell, uses: &[WIRE, API, FRAME, RECORDBATCH] },
-    Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME] },
+    Room { path: "bench/load", package: LOAD, kind: Kind::Shell, uses: &[CLIENT, FRAME, BENCH_DISK] },
+    Room { path: "bench/disk", package: BENCH_DISK, kind: Kind::Shell, uses: &[] },
     Room {
         path: "bench/micro",
         package: MICRO,
@@ -134,15 +136,16 @@ pub const ROOMS: &[Room] = &[
 /// What every room may use: nothing of it is left in a product's build.
 pub const EVERYWHERE: &[&str] = &[REACH];
 
-/// What tests of every room may use: the stand-in for what its logic asks of the outside.
-pub const IN_TESTS: &[&str] = &[MODEL_DISK];
+/// What tests and benches of every room may use: the stand-in for what its logic asks of the outside, and what the
+/// disk is measured with.
+pub const IN_TESTS: &[&str] = &[MODEL_DISK, BENCH_DISK];
 
 /// Rooms that may name tokio.
 pub const ON_TOKIO: &[&str] =
     &["net/client", "engine/cli", "engine/broker", "bench/load", "tests/process", "tests/kafka", "tests/sim"];
 
 /// Rooms that may hold `unsafe`, each block with its reason.
-pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets"];
+pub const UNSAFE: &[&str] = &["storage/disk", "net/sockets", "bench/disk"];
 
 /// Foreign packages a pure room may use: each computes and nothing else.
 pub const PURE_PACKAGES: &[&str] = &[

@@ -84,7 +84,7 @@ fn storage_names_neither_engine_nor_net_and_net_of_engine_only_its_api() {
 }
 
 #[test]
-fn unsafe_is_in_two_rooms_and_forbidden_elsewhere() {
+fn unsafe_is_in_three_rooms_and_forbidden_elsewhere() {
     over_rust(names::no_unsafe);
     over_rust(names::forbids_unsafe);
 }
