@@ -19,6 +19,7 @@ pub struct Device {
     /// `write back`: it may hold what it was sent in memory until it is told to flush, which every durable write does.
     /// `write through`: it says it has none. Absent: the system does not say.
     pub write_cache: Option<String>,
+    /// As the system says, which virtual disks often let it believe.
     pub rotational: Option<bool>,
     pub note: &'static str,
 }
@@ -47,9 +48,6 @@ impl fmt::Display for Device {
             Some(cache) if cache == "write through" => f.write_str("no write cache of its own")?,
             Some(other) => write!(f, "write cache: {other}")?,
             None => f.write_str("write cache unknown")?,
-        }
-        if self.rotational == Some(true) {
-            f.write_str(", said to rotate")?;
         }
         write!(f, "; {}", self.note)
     }

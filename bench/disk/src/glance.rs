@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::aligned::BLOCK_BYTES;
+use crate::busy::Busy;
 use crate::device::Device;
 use crate::file::ProbeFile;
 use crate::latency::Latency;
@@ -21,6 +22,7 @@ const LARGE_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Glance {
     pub device: Device,
+    pub busy: Busy,
     /// Of one durable write of 4 KiB at a time.
     pub sync: Latency,
     /// Durable writes of 256 KiB, one at a time.
@@ -33,6 +35,7 @@ pub struct Glance {
 /// # Errors
 /// The system's.
 pub fn glance(directory: &Path) -> io::Result<Glance> {
+    let busy = Busy::now();
     let path = directory.join(format!(".millstream-doctor-{}.zero", std::process::id()));
     let file = ProbeFile::make(&path, FILE_BYTES, MAKING_MAX)?;
     let small = measure(&file, Kind::Write, BLOCK_BYTES, 1, SMALL_FOR)?;
@@ -40,6 +43,7 @@ pub fn glance(directory: &Path) -> io::Result<Glance> {
     let bytes = large.latencies.len() * LARGE_BYTES;
     Ok(Glance {
         device: Device::below(directory),
+        busy,
         sync: Latency::of(small.latencies).ok_or_else(|| io::Error::other("no write came to an end"))?,
         mb_per_second: bytes as f64 / large.elapsed.as_secs_f64() / 1e6,
     })

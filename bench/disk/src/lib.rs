@@ -5,7 +5,7 @@
 //!
 //! - [`probe`]: writes and reads by size and depth, and the latency of one small durable write.
 //! - [`glance`]: the same in a second, for `millstream doctor`.
-//! - [`device`]: what the system says of the disk; [`fio`]: a second opinion.
+//! - [`device`]: what the system says of the disk; [`busy`]: and of the machine; [`fio`]: a second opinion.
 //! - [`file`](mod@file): the file; [`args`]: flags of `millstream bench disk`; [`latency`], [`report`]: figures.
 //! - `ring`, `aligned`: operations under way and the memory under them.
 //!
@@ -13,6 +13,7 @@
 
 mod aligned;
 pub mod args;
+pub mod busy;
 pub mod device;
 pub mod file;
 pub mod fio;
@@ -23,6 +24,7 @@ pub mod report;
 mod ring;
 
 pub use args::DiskArgs;
+pub use busy::Busy;
 pub use device::Device;
 pub use file::ProbeFile;
 pub use glance::{Glance, glance};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::aligned::BLOCK_BYTES;
+use crate::busy::Busy;
 use crate::device::Device;
 use crate::file::ProbeFile;
 use crate::fio::{self, FioFigures};
@@ -33,6 +34,8 @@ pub struct Probe {
 #[derive(Debug, Clone, Serialize)]
 pub struct DiskReport {
     pub device: Device,
+    /// Before the first operation.
+    pub busy: Busy,
     pub file_bytes: u64,
     /// Of one durable write of 4 KiB at a time, measured on its own.
     pub sync: Option<Latency>,
@@ -58,6 +61,7 @@ pub struct Row {
 /// # Errors
 /// The system's.
 pub fn run(probe: &Probe) -> io::Result<DiskReport> {
+    let busy = Busy::now();
     let path = probe.dir.join(format!("millstream-bench-{}.zero", std::process::id()));
     let file = ProbeFile::make(&path, probe.file_bytes, Duration::MAX)?;
     let sync = measure(&file, Kind::Write, BLOCK_BYTES, 1, probe.duration)?;
@@ -71,6 +75,7 @@ pub fn run(probe: &Probe) -> io::Result<DiskReport> {
     }
     Ok(DiskReport {
         device: Device::below(&probe.dir),
+        busy,
         file_bytes: file.bytes(),
         sync: Latency::of(sync.latencies),
         writes,

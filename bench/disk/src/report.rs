@@ -7,6 +7,7 @@ use crate::probe::{DiskReport, Row};
 impl fmt::Display for DiskReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "disk           {}", self.device)?;
+        writeln!(f, "busy           {}", self.busy)?;
         writeln!(f, "file           {} MiB, every block written before", self.file_bytes >> 20)?;
         if let Some(sync) = &self.sync {
             writeln!(f, "sync           4 KiB, one at a time     {sync}  of {}", sync.count)?;

@@ -48,13 +48,13 @@ fn disk_speed(data: &Path) -> Check {
 }
 
 fn disk_check(seen: &Glance) -> Check {
-    let Glance { device, sync, mb_per_second } = seen;
+    let Glance { device, busy, sync, mb_per_second } = seen;
     let is_slow = sync.p99_us > SYNC_P99_US_MAX;
     let verdict = if is_slow { Verdict::Warn } else { Verdict::Ok };
     let ms = |us: f64| us / 1000.0;
     let found = format!(
         "durable 4 KiB write p50 {:.0} us, p99 {:.0} us; in order {mb_per_second:.0} MB/s: expect acknowledgements no \
-         sooner than {:.2} ms, one in a hundred {:.2} ms; {device}",
+         sooner than {:.2} ms, one in a hundred {:.2} ms; {device}; {busy}",
         sync.p50_us,
         sync.p99_us,
         ms(sync.p50_us),
@@ -94,7 +94,7 @@ fn json(checks: &[Check]) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use bench_disk::{Device, Latency};
+    use bench_disk::{Busy, Device, Latency};
 
     use super::*;
 
@@ -108,6 +108,7 @@ mod tests {
                 rotational: Some(false),
                 note: "note",
             },
+            busy: Busy { load_average: Some(0.5), cores: 2 },
             sync: Latency { count: 1000, p50_us: 95.4, p99_us, p999_us: p99_us, max_us: p99_us },
             mb_per_second: 2900.2,
         };
@@ -116,7 +117,8 @@ mod tests {
         assert_eq!(
             check.found,
             "durable 4 KiB write p50 95 us, p99 150 us; in order 2900 MB/s: expect acknowledgements no sooner than \
-             0.10 ms, one in a hundred 0.15 ms; ext4 on /dev/x, write cache that durable writes flush; note"
+             0.10 ms, one in a hundred 0.15 ms; ext4 on /dev/x, write cache that durable writes flush; note; load \
+             average 0.5 on 2 cores"
         );
         let check = disk_check(&seen(25_000.0));
         assert_eq!((check.verdict, check.fix.is_empty()), (Verdict::Warn, false));
