@@ -19,7 +19,7 @@ pub const STORES_MAX: usize = 10_000;
 /// Kept of each group.
 pub const EVENTS_MAX: usize = 16;
 /// A client's name is for showing, and the beginning of its member id: more of it is cut off.
-pub const CLIENT_BYTES_MAX: usize = 256;
+pub use engine_api::CLIENT_BYTES_MAX;
 /// In one [`Effect::Store`](crate::Effect::Store) of tombstones: about 100 KB.
 pub(crate) const TOMBSTONES_AT_ONCE: usize = 1000;
 /// Looked at for expired offsets in one tick.

@@ -12,10 +12,9 @@
 //! Lives on: the partition's core. Does not know: what a group is, encodings of requests.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use engine_api::{GroupError, GroupListing, GroupRequest, ProduceError, ReplySlot, Response};
-use engine_groups::{Groups, GroupsConfig, StoredRecord, Topics};
+use engine_groups::{Groups, GroupsConfig, Measured, StoredRecord, Topics};
 use storage_frame::{BatchBuilder, BatchError, BatchView, Frame, Now, Offset, TimestampMs};
 use storage_log::{Read, ReadError, ReadId};
 
@@ -168,15 +167,8 @@ impl Partition {
         }
     }
 
-    /// Of an offset that a group has committed.
-    pub(crate) fn lag_measured(
-        &mut self,
-        ctx: &mut Context,
-        now: Now,
-        place: &Place,
-        records: u64,
-        age: Option<Duration>,
-    ) {
+    /// Of a place that one of its groups is at.
+    pub(crate) fn lag_measured(&mut self, ctx: &mut Context, now: Now, place: &Place, lag: Measured) {
         if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.is_running()) {
             let (index, seconds) = (place.partition.index, age.map(|age| age.as_secs()));
             coordinator.groups.lag_measured(now, &place.group, &place.topic, index, records, seconds);

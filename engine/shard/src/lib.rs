@@ -29,6 +29,7 @@ mod news;
 mod offsets;
 mod partition;
 mod producers;
+mod readers;
 mod reads;
 mod roster;
 pub mod seam;

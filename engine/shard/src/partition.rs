@@ -26,6 +26,7 @@ use crate::context::{Context, Refusal, refuse};
 use crate::coordinator::Coordinator;
 use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
 use crate::producers::Producers;
+use crate::readers::Readers;
 use crate::seam::{Level, PartitionEnds};
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiting};
 
@@ -61,6 +62,7 @@ pub(crate) struct Partition {
     /// Reads and finds the log has not answered.
     pub(super) reads: Vec<(ReadId, WaiterKey)>,
     pub(super) producers: Option<Box<Producers>>,
+    pub(super) readers: Readers,
     /// Of a partition of the offsets topic.
     pub(super) coordinator: Option<Box<Coordinator>>,
     /// In the shard's count of logs to be opened.
@@ -147,6 +149,7 @@ impl Partition {
             waiters: Vec::new(),
             reads: Vec::new(),
             producers: None,
+            readers: Readers::default(),
             coordinator: None,
             counted: Counted::ToOpen,
             trouble: None,

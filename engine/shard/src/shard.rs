@@ -244,7 +244,7 @@ impl Shard {
             }
             Request::Group(asked) => return self.on_group(now, slot, asked),
             Request::ListGroups(list) => return self.on_list_groups(slot, list),
-            Request::MeasureLag(measure) => return self.on_measure(slot, measure),
+            Request::MeasureLag(measure) => return self.on_measure(now, slot, measure),
             Request::Produce(ref produce) => produce.partition,
             Request::Fetch(ref fetch) => fetch.partition,
             Request::FindOffset(ref find) => find.partition,

@@ -49,7 +49,15 @@ macro_rules! newtype {
 }
 
 plain!(bool, u8, u16, u32, u64, u128, i64);
-newtype!(TopicId = u128, NodeId = u32, CoreId = u8, LeaderEpoch = u32, LogId = u64, TimestampMs = i64);
+newtype!(
+    TopicId = u128,
+    NodeId = u32,
+    CoreId = u8,
+    LeaderEpoch = u32,
+    LogId = u64,
+    TimestampMs = i64,
+    ReaderId = u64
+);
 
 impl Wire for Offset {
     type Raw = u64;
@@ -172,7 +180,9 @@ mod group;
 
 mirror_struct! {
     PartitionId => PartitionIdRaw { topic: TopicId, index: u32 }
-    crate::OpenRead => OpenReadRaw { partition: PartitionId, offset: Offset, bytes_max: u32 }
+    crate::OpenRead => OpenReadRaw {
+        partition: PartitionId, offset: Offset, bytes_max: u32, group: Option<String>,
+    }
     crate::ReadOpened => ReadOpenedRaw { log_start: Offset, high_watermark: Offset }
     StageTimings => StageTimingsRaw { queue: Duration, disk: Duration, replicate: Duration }
     Produced => ProducedRaw {

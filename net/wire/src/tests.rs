@@ -62,8 +62,9 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::InitProducer),
         group_request().prop_map(Request::Group),
         any::<u8>().prop_map(|core| Request::ListGroups(ListGroups { core: CoreId(core) })),
-        (partition(), offset())
-            .prop_map(|(partition, offset)| Request::MeasureLag(MeasureLag { partition, offset })),
+        (partition(), offset(), some(any::<u64>().prop_map(ReaderId))).prop_map(
+            |(partition, offset, reader)| Request::MeasureLag(MeasureLag { partition, offset, reader })
+        ),
     ]
 }
 
@@ -326,9 +327,9 @@ proptest! {
 
     #[test]
     fn read_messages_come_back_as_they_were(
-        partition in partition(), offset in offset(), bytes_max: u32, error in fetch_error(),
+        partition in partition(), offset in offset(), bytes_max: u32, group in some(text()), error in fetch_error(),
     ) {
-        let open = OpenRead { partition, offset, bytes_max };
+        let open = OpenRead { partition, offset, bytes_max, group };
         prop_assert_eq!(read_one(encode::open_read(1, &open)).into_client(), Ok(ClientMessage::OpenRead(open)));
         let opened = ReadOpened { log_start: Offset(1), high_watermark: offset };
         prop_assert_eq!(read_one(encode::read_opened(1, &opened)).into_server(), Ok(ServerMessage::ReadOpened(opened)));
@@ -531,8 +532,9 @@ fn bytes_of_messages_are_fixed() {
         "14000000 01 01 0000 0000000000000000 02010000000000000000000000000000 03000000",
     );
     check(
-        &encode::open_read(5, &OpenRead { partition, offset: Offset(7), bytes_max: 9 }),
-        "20000000 01 03 0000 0500000000000000 02010000000000000000000000000000 03000000 0700000000000000 09000000",
+        &encode::open_read(5, &OpenRead { partition, offset: Offset(7), bytes_max: 9, group: None }),
+        "29000000 01 03 0000 0500000000000000 02010000000000000000000000000000 03000000 0700000000000000 09000000
+         000000000000000000",
     );
     check(&encode::request(6, &Request::InitProducer), "00000000 01 0b 0000 0600000000000000");
     let produced = Produced {

@@ -252,7 +252,7 @@ fn messages() -> Vec<Vec<u8>> {
         Request::InitProducer,
     ];
     let mut all: Vec<Vec<u8>> = requests.iter().map(|request| encode::request(1, request).to_vec()).collect();
-    let open = OpenRead { partition: partition(), offset: Offset(3), bytes_max: 0 };
+    let open = OpenRead { partition: partition(), offset: Offset(3), bytes_max: 0, group: None };
     all.push(encode::open_produce(&partition()).to_vec());
     all.push(encode::open_read(2, &open).to_vec());
     let mut chunks = Vec::new();

@@ -97,10 +97,10 @@ impl Shard {
         Ok(all)
     }
 
-    pub(super) fn on_measure(&mut self, slot: ReplySlot, measure: MeasureLag) {
+    pub(super) fn on_measure(&mut self, now: Now, slot: ReplySlot, measure: MeasureLag) {
         let found = self.roster.find(measure.partition).and_then(|key| self.roster.at(key));
         let response = match found {
-            Some(partition) => Response::MeasureLag(partition.measure(measure.offset)),
+            Some(partition) => Response::MeasureLag(partition.measure(now, measure)),
             None => {
                 let refusal = if !self.is_loaded || self.state.partition(measure.partition).is_some() {
                     Refusal::NotReady

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{Fetch, FetchError, Request, Response};
+use engine_api::{Fetch, FetchError, ReaderId, Request, Response};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
@@ -149,8 +149,10 @@ fn a_single_partition_waits_with_the_limits_of_the_request() {
     let conn = world.connect();
     let request = wait_request("a", 0, 1).with_min_bytes(1000).with_max_wait_ms(250);
     world.send(conn, 11, &request);
-    let Request::Fetch(Fetch { bytes_min, wait_max, offset, .. }) = &world.asked[0] else { panic!() };
+    let Request::Fetch(Fetch { bytes_min, wait_max, offset, reader, .. }) = &world.asked[0] else { panic!() };
     assert_eq!((*bytes_min, *wait_max, *offset), (1000, Some(Duration::from_millis(250)), Offset(1)));
+    // A coordinator recognises a member by them.
+    assert_eq!(*reader, Some(ReaderId::of_client("tester", "/127.0.0.1")));
     world.log("a", 0).append(frame(&[2]), EPOCH);
     world.release();
     let (_, response) = decode::<FetchRequest>(11, world.answers(conn).remove(0));

@@ -78,6 +78,7 @@ impl World {
                     partition: PARTITION,
                     offset: Offset(script.u8().into()),
                     bytes_max: script.u16().into(),
+                    group: None,
                 };
                 self.wire.write(stream, encode::open_read(3, &open).to_vec());
             }

@@ -35,6 +35,7 @@ impl Direct {
                     bytes_max: 1,
                     bytes_min: 0,
                     wait_max: None,
+                    reader: None,
                 };
                 ("fetch from nowhere", Request::Fetch(fetch))
             }
@@ -45,6 +46,7 @@ impl Direct {
                     bytes_max: u32::MAX,
                     bytes_min: u32::MAX,
                     wait_max: None,
+                    reader: None,
                 };
                 ("fetch beyond the end", Request::Fetch(fetch))
             }

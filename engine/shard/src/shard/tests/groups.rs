@@ -1,15 +1,16 @@
 use std::time::Duration;
 
 use engine_api::{
-    CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteRecords, DeleteTopic, GroupAnswer, GroupAsk,
-    GroupError, GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId,
-    MemberProtocol, OFFSETS_TOPIC, ProduceError, Request, Response, SyncGroup, TopicError, offsets_partition,
+    Assignor, CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteRecords, DeleteTopic, GroupAnswer,
+    GroupAsk, GroupError, GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId,
+    MemberProtocol, OFFSETS_TOPIC, ProduceError, ReaderId, Request, Response, SyncGroup, TopicError,
+    offsets_partition,
 };
 use storage_frame::{LogId, Offset};
 use tests_disk::Operation;
 
 use super::disk;
-use super::node::{Node, Settings, create};
+use super::node::{Node, Settings, create, fetch};
 use crate::{GroupsConfig, Input};
 
 fn settings() -> Settings {
@@ -122,7 +123,11 @@ fn committed(answer: Result<GroupAnswer, GroupError>) -> Result<(), GroupError> 
 }
 
 fn join(member: &str) -> GroupAsk {
-    GroupAsk::Join(JoinGroup {
+    GroupAsk::Join(join_of(member))
+}
+
+fn join_of(member: &str) -> JoinGroup {
+    JoinGroup {
         member: member.into(),
         instance: None,
         client_id: "client".into(),
@@ -135,7 +140,7 @@ fn join(member: &str) -> GroupAsk {
             protocol_type: "test".into(),
             protocols: vec![("one".into(), bytes::Bytes::new())],
         },
-    })
+    }
 }
 
 fn sync(joined: &Joined) -> GroupAsk {
@@ -379,7 +384,7 @@ fn lag_is_measured_wherever_the_partition_is() {
         for _ in 0..10 {
             node.produce(partition, &["x"]).expect("stored");
         }
-        let measure = MeasureLag { partition, offset: Offset(4) };
+        let measure = MeasureLag { partition, offset: Offset(4), reader: None };
         let Response::MeasureLag(Ok(lag)) = node.ask(Request::MeasureLag(measure)) else { panic!("refused") };
         assert_eq!((lag.log_start, lag.high_watermark), (Offset(0), Offset(10)));
         assert!(lag.timestamp.is_some());
@@ -393,6 +398,53 @@ fn lag_is_measured_wherever_the_partition_is() {
     assert_eq!(lags.len(), 8);
     assert!(lags.iter().all(|lag| lag.records == 6 && lag.topic == "a"), "{lags:?}");
     assert!(lags.iter().all(|lag| lag.age_max > Duration::from_secs(60)), "{lags:?}");
+}
+
+/// Two members of native groups, coordinated anywhere, with partitions on both cores and nothing committed.
+#[test]
+fn a_member_that_reads_nothing_is_stuck_and_one_that_reads_is_not_wherever_its_partitions_are() {
+    let groups = GroupsConfig {
+        initial_rebalance_delay: Duration::ZERO,
+        stuck_interval: Duration::from_secs(5),
+        stuck_intervals: 3,
+        ..GroupsConfig::default()
+    };
+    let settings = Settings { groups, ..settings() };
+    let mut node = Node::start(disk::empty(), &settings);
+    node.create("a", 2, &[]);
+    assert_eq!(node.group("reads", GroupAsk::Describe), Err(GroupError::NotReady));
+    let partitions = [node.partition("a", 0), node.partition("a", 1)];
+    for partition in partitions {
+        node.produce(partition, &["x"]).expect("stored");
+    }
+    let mut ids = Vec::new();
+    for group in ["idles", "reads"] {
+        let protocol = MemberProtocol::Native { topics: vec!["a".into()], assignor: Assignor::Range };
+        let long = Duration::from_secs(1000);
+        let join = JoinGroup { protocol, session_timeout: long, ..join_of("") };
+        let key = node.send_group(group, GroupAsk::Join(join));
+        let joined = node.joined(key);
+        assert_eq!(joined.assignment, [("a".to_owned(), vec![0, 1])]);
+        ids.push(joined.member);
+    }
+    for _ in 0..30 {
+        node.pass(Duration::from_secs(1));
+        for partition in partitions {
+            let Request::Fetch(mut fetch) = fetch(partition, 0, 0, None) else { unreachable!() };
+            fetch.reader = Some(ReaderId::of_group("reads"));
+            assert!(matches!(node.ask(Request::Fetch(fetch)), Response::Fetch(Ok(_))));
+        }
+    }
+    let mut stuck = |group| match node.group(group, GroupAsk::Describe).expect("it is there") {
+        GroupAnswer::Described(described) => described.members[0].stuck.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stuck("idles"), [("a".to_owned(), 0), ("a".to_owned(), 1)]);
+    assert_eq!(stuck("reads"), []);
+    let told: Vec<_> = node.shards.iter().flat_map(|shard| shard.stats().groups.stuck).collect();
+    assert_eq!(told, [("idles".to_owned(), 2)]);
+    // Nothing is committed: there is no lag to tell of.
+    assert!(node.shards.iter().all(|shard| shard.stats().groups.lags.is_empty()));
 }
 
 #[test]

@@ -417,7 +417,14 @@ pub(super) fn fetch(
     bytes_min: u32,
     wait_max: Option<Duration>,
 ) -> Request {
-    Request::Fetch(Fetch { partition, offset: Offset(offset), bytes_max: 1 << 20, bytes_min, wait_max })
+    Request::Fetch(Fetch {
+        partition,
+        offset: Offset(offset),
+        bytes_max: 1 << 20,
+        bytes_min,
+        wait_max,
+        reader: None,
+    })
 }
 
 #[track_caller]
