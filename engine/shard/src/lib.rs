@@ -22,6 +22,7 @@ mod compaction;
 mod context;
 mod controller;
 mod coordinator;
+mod hearing;
 mod lags;
 mod limits;
 mod meta_log;

@@ -75,6 +75,8 @@ pub enum Input {
     FreeSpace {
         free_bytes: u64,
     },
+    /// Requests of this core's clients are not read for now, or are again.
+    Paused(bool),
     /// Every 10 ms.
     Tick,
     /// Refuse new work, finish and sync what was accepted, close the logs, then `Effect::Stopped`.

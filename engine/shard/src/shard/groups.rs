@@ -126,7 +126,7 @@ impl Shard {
         let mut config = self.ctx.config.groups.clone();
         // Member ids of two partitions, or of two starts, must not be the same.
         config.seed = self.ctx.config.seed ^ u64::from(id.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if self.roster.touch(key).coordinate(config, now) {
+        if self.roster.touch(key).coordinate(config, self.ctx.heard(now)) {
             self.groups.keys.push(key);
         }
     }
@@ -144,11 +144,15 @@ impl Shard {
     }
 
     pub(super) fn tick_groups(&mut self, now: Now) {
-        if self.groups.keys.is_empty() || now.mono < self.groups.ticked + GROUPS_TICK {
+        if now.mono < self.groups.ticked + GROUPS_TICK || self.ctx.stopping {
             return;
         }
         self.groups.ticked = now.mono;
-        if self.ctx.stopping {
+        if self.ctx.hearing.look(now.mono) {
+            let core = self.core();
+            self.ctx.out.push(Effect::Publish(news::listening(core)));
+        }
+        if self.groups.keys.is_empty() {
             return;
         }
         let topics = Known(&self.state);

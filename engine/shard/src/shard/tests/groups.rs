@@ -489,3 +489,90 @@ fn topic_that_is_being_made_when_the_node_stops_is_made_by_the_next_one() {
     assert!(matches!(described, Err(GroupError::NotReady) | Ok(_)), "{described:?}");
     assert!(node.group("g", GroupAsk::Describe).is_ok());
 }
+
+/// How many members `g` has, the first of which has a session of ten seconds.
+fn members_after(silence: impl FnOnce(&mut Node)) -> [usize; 2] {
+    let mut node = Node::with_groups();
+    let key = node.join("g", "");
+    let joined = node.joined(key);
+    let key = node.send_group("g", sync(&joined));
+    node.group_reply(key).expect("answered").expect("synced");
+    node.pass(Duration::from_secs(6));
+    silence(&mut node);
+    let at_first = members_of(&mut node);
+    node.pass(Duration::from_secs(12));
+    [at_first, members_of(&mut node)]
+}
+
+#[test]
+fn members_are_not_thrown_out_for_what_they_said_while_nobody_listened() {
+    let minute = Duration::from_secs(60);
+    let process_stood_still = members_after(|node| {
+        node.now.mono += minute;
+        node.pass(Duration::from_secs(1));
+    });
+    // One of them coordinates the group, the other may have its members' connections.
+    let core_stood_still = [0, 1].map(|core| {
+        members_after(|node| {
+            node.asleep = Some(core);
+            node.pass(minute);
+            node.asleep = None;
+            node.pass(Duration::from_secs(1));
+        })
+    });
+    let core_read_nothing = [0, 1].map(|core| {
+        members_after(|node| {
+            node.input_of(core, Input::Paused(true));
+            node.pass(minute);
+            node.input_of(core, Input::Paused(false));
+            node.pass(Duration::from_secs(1));
+        })
+    });
+    // Then it is the members' turn to be heard of, or their sessions end as ever.
+    assert_eq!(process_stood_still, [1, 0]);
+    assert_eq!(core_stood_still, [[1, 0]; 2]);
+    assert_eq!(core_read_nothing, [[1, 0]; 2]);
+    assert_eq!(members_after(|node| node.pass(minute)), [0, 0]);
+}
+
+fn members_of(node: &mut Node) -> usize {
+    match node.group("g", GroupAsk::Describe).expect("it is there") {
+        GroupAnswer::Described(described) => described.members.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_a_record_is_refused_and_the_group_lives_on() {
+    let mut node = Node::with_groups();
+    let key = node.join("g", "");
+    let joined = node.joined(key);
+    let of = |node: &mut Node, bytes: usize| {
+        let GroupAsk::Sync(mut asked) = sync(&joined) else { unreachable!() };
+        asked.assignments = vec![(joined.member.clone(), vec![7; bytes].into())];
+        let key = node.send_group("g", GroupAsk::Sync(asked));
+        node.group_reply(key).expect("an answer")
+    };
+    let refused = of(&mut node, 9 << 20);
+    let Err(GroupError::TooLarge { bytes, bytes_max }) = refused else { panic!("{refused:?}") };
+    assert!(bytes > bytes_max && bytes_max == 8 << 20, "{bytes} {bytes_max}");
+    assert!(matches!(of(&mut node, 10), Ok(GroupAnswer::Synced(_))));
+    let member = MemberId { member: joined.member.clone(), generation: joined.generation, instance: None };
+    let offsets = |count: u32| {
+        let one = |_| CommitOffset {
+            partition: 0,
+            offset: Offset(5),
+            leader_epoch: -1,
+            metadata: "x".repeat(4096),
+        };
+        vec![("a".to_owned(), (0..count).map(one).collect())]
+    };
+    let commit = |count| {
+        let member = member.clone();
+        GroupAsk::Commit(CommitOffsets { member, retention: None, topics: offsets(count) })
+    };
+    assert!(matches!(node.group("g", commit(3000)), Err(GroupError::TooLarge { .. })));
+    assert!(matches!(node.group("g", commit(1000)), Ok(GroupAnswer::Committed(_))));
+    assert_eq!(members_of(&mut node), 1);
+    node.assert_no_errors();
+}

@@ -226,6 +226,11 @@ impl Node {
         self.pump();
     }
 
+    pub(super) fn input_of(&mut self, core: usize, input: Input) {
+        self.inbox.push_back((core, input));
+        self.pump();
+    }
+
     /// Lets time pass, tick by tick.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
