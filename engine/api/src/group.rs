@@ -288,6 +288,9 @@ pub enum GroupError {
     Overloaded,
     #[error("broker is shutting down: retry elsewhere or later")]
     ShuttingDown,
+    /// The group as it would be, or what is to be committed at once. Nothing has changed.
+    #[error("{bytes} bytes of group state in one piece, limit {bytes_max}: fewer members, or less at a time")]
+    TooLarge { bytes: u64, bytes_max: u64 },
 }
 
 /// Every group whose coordinator runs on one core.

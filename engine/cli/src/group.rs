@@ -349,6 +349,7 @@ impl From<GroupError> for Failure {
             | GroupError::InconsistentProtocol { .. }
             | GroupError::SessionTimeout { .. }
             | GroupError::Full { .. }
+            | GroupError::TooLarge { .. }
             | GroupError::MetadataTooLarge { .. }
             | GroupError::Subscribed { .. }
             | GroupError::StorageFailed { .. }

@@ -8,6 +8,8 @@ pub const GROUPS_MAX: usize = 100_000;
 pub const NAME_BYTES_MAX: usize = 4096;
 /// Of one member: Kafka's clients offer two or three.
 pub const PROTOCOLS_MAX: usize = 64;
+/// What all members of a group say about themselves: it becomes one record.
+pub const MEMBERS_BYTES_MAX: usize = 8 << 20;
 /// Of one native member.
 pub const TOPICS_MAX: usize = 256;
 /// What one member says about itself, its assignment not counted.

@@ -321,8 +321,8 @@ impl Partition {
         let (bytes, bytes_max) =
             (u64::from(frame.header().payload_bytes), self.topic.config.batch_bytes_max());
         if bytes > bytes_max {
-            let why = format!("{bytes} bytes in one piece, {bytes_max} are possible");
-            return Err(GroupError::StorageFailed { why });
+            reach::mark!("shard.group_record_too_large");
+            return Err(GroupError::TooLarge { bytes, bytes_max });
         }
         let log = self.log.as_mut().expect("an open partition has a log");
         let base = log.staged_end();

@@ -198,6 +198,7 @@ fn group_error(error: &GroupError) -> Name {
         GroupError::NoSpace => "no_space",
         GroupError::Overloaded => "overloaded",
         GroupError::ShuttingDown => "shutting_down",
+        GroupError::TooLarge { .. } => "too_large",
     }
 }
 

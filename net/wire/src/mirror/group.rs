@@ -201,5 +201,6 @@ mirror_enum! {
         NoSpace,
         Overloaded,
         ShuttingDown,
+        TooLarge { bytes: u64, bytes_max: u64 },
     }
 }

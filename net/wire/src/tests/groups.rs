@@ -117,6 +117,7 @@ pub(super) fn group_error() -> impl Strategy<Value = GroupError> {
         Just(GroupError::NoSpace),
         Just(GroupError::Overloaded),
         Just(GroupError::ShuttingDown),
+        any::<[u64; 2]>().prop_map(|[bytes, bytes_max]| GroupError::TooLarge { bytes, bytes_max }),
     ]
 }
 
