@@ -369,6 +369,16 @@ impl Groups {
         })
     }
 
+    /// Groups, and how many members each has.
+    pub fn members(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.groups.iter().map(|(id, group)| (&**id, group.members.len()))
+    }
+
+    /// Where groups are in the partitions that they have committed for, or that belong to a member.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.groups.values().flat_map(Group::places)
+    }
+
     /// Groups with partitions whose member does nothing, and how many.
     pub fn stuck(&self) -> impl Iterator<Item = (&str, u64)> {
         self.groups

@@ -44,7 +44,7 @@ pub use compaction::CompactionStats;
 pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
 pub use seam::{
-    Effect, Event, GroupFigures, GroupLag, Input, Level, MetaUpdate, PartitionEnds, SHARD_KEY_BIT,
-    ShardConfig, ShardStats,
+    Effect, Event, GroupFigures, GroupLag, GroupOffsets, Input, Level, MetaUpdate, PartitionEnds,
+    SHARD_KEY_BIT, ShardConfig, ShardStats,
 };
 pub use shard::Shard;

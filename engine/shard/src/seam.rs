@@ -181,6 +181,15 @@ pub struct PartitionEnds {
     pub end: Offset,
 }
 
+/// What a group has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffsets {
+    pub group: String,
+    pub members: u64,
+    /// Topic, partition, offset; in order.
+    pub committed: Vec<(String, u32, Offset)>,
+}
+
 /// Consumer groups, as their coordinators know them.
 #[derive(Debug, Clone, Default)]
 pub struct GroupFigures {

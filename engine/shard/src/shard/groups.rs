@@ -15,8 +15,9 @@ use super::Shard;
 use crate::context::{Refusal, refuse};
 use crate::coordinator::Coordinator;
 use crate::lags::Lags;
-use crate::limits::{GROUP_ASKS_MAX, GROUP_FIGURES_MAX, GROUPS_TICK};
-use crate::seam::{GroupFigures, ShardStats};
+use crate::limits::{GROUP_ASKS_MAX, GROUP_FIGURES_MAX, GROUP_OFFSETS_MAX, GROUPS_TICK};
+use crate::news;
+use crate::seam::{Effect, GroupFigures, GroupOffsets, ShardStats};
 use crate::waiting::PartitionKey;
 
 /// What a shard keeps for its coordinators.
@@ -164,6 +165,32 @@ impl Shard {
 
     pub(super) fn coordinators(&self) -> impl Iterator<Item = &Coordinator> {
         self.groups.keys.iter().filter_map(|key| self.roster.at(*key)?.coordinator())
+    }
+
+    /// Of every group coordinated here, but for offsets beyond a hundred thousand. As long as there are groups: for
+    /// somebody who looks.
+    #[must_use]
+    pub fn group_offsets(&self) -> Vec<GroupOffsets> {
+        let mut all = Vec::new();
+        let mut left = GROUP_OFFSETS_MAX;
+        for groups in self.coordinators().map(Coordinator::groups) {
+            let begun = all.len();
+            all.extend(groups.members().map(|(group, members)| GroupOffsets {
+                group: group.to_owned(),
+                members: members as u64,
+                committed: Vec::new(),
+            }));
+            // Both come in the order of groups.
+            let mut of: &mut [GroupOffsets] = &mut all[begun..];
+            for (group, topic, partition, at) in groups.committed().take(left) {
+                while of.first().is_some_and(|of| of.group != group) {
+                    of = &mut std::mem::take(&mut of)[1..];
+                }
+                of[0].committed.push((topic.to_owned(), partition, at.offset));
+                left -= 1;
+            }
+        }
+        all
     }
 
     pub(super) fn add_group_stats(&self, stats: &mut ShardStats) {
