@@ -47,6 +47,8 @@ pub struct Produced {
     pub durability: Durability,
     /// The batch had been stored before; `base_offset` is where.
     pub duplicate: bool,
+    /// Stands for its records' own times (`message.timestamp.type=LogAppendTime`). Not told of a duplicate.
+    pub append_time: Option<TimestampMs>,
     pub timings: StageTimings,
 }
 

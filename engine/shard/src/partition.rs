@@ -19,7 +19,7 @@ use engine_api::{
     Acks, Durability, PartitionId, Produced, ReplySlot, Request, Response, StageTimings, TroubledPartition,
 };
 use engine_meta::TopicConfig;
-use storage_frame::{LeaderEpoch, LogId, Now, Offset};
+use storage_frame::{LeaderEpoch, LogId, Now, Offset, TimestampMs};
 use storage_log::{Log, LogConfig, LogEvent, LogState, ReadId, Recovered};
 
 use crate::context::{Context, Refusal, refuse};
@@ -112,6 +112,7 @@ pub(super) struct WaitingProduce {
     pub(super) base: Offset,
     pub(super) end: Offset,
     pub(super) duplicate: bool,
+    pub(super) append_time: Option<TimestampMs>,
     pub(super) arrived: Duration,
 }
 
@@ -313,6 +314,7 @@ impl Partition {
             leader_epoch: self.epoch,
             durability,
             duplicate: produce.duplicate,
+            append_time: produce.append_time,
             timings,
         };
         ctx.reply(produce.slot, Response::Produce(Ok(produced)));

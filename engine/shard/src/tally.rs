@@ -252,6 +252,7 @@ fn topic_error(error: &TopicError) -> Name {
         TopicError::NoSpace => "no_space",
         TopicError::NotReady => "not_ready",
         TopicError::ShuttingDown => "shutting_down",
+        TopicError::Changed { .. } => "changed",
     }
 }
 

@@ -187,6 +187,7 @@ mirror_struct! {
     StageTimings => StageTimingsRaw { queue: Duration, disk: Duration, replicate: Duration }
     Produced => ProducedRaw {
         base_offset: Offset, timings: StageTimings, leader_epoch: LeaderEpoch, durability: Durability, duplicate: bool,
+        append_time: Option<TimestampMs>,
     }
     FindOffset => FindOffsetRaw { partition: PartitionId, place: Place }
     FoundOffset => FoundOffsetRaw {
@@ -198,8 +199,9 @@ mirror_struct! {
     }
     AlterTopic => AlterTopicRaw {
         name: String, partitions: Option<u32>, configs: Vec<(String, Option<String>)>,
+        based_on: Option<Vec<(String, String)>>,
     }
-    DeleteTopic => DeleteTopicRaw { name: String }
+    DeleteTopic => DeleteTopicRaw { name: String, id: Option<TopicId> }
     DescribeTopics => DescribeTopicsRaw { names: Vec<String> }
     TopicDescription => TopicDescriptionRaw {
         name: String, id: TopicId, replicas: u32, partitions: Vec<PartitionDescription>, configs: Vec<ConfigEntry>,
@@ -262,6 +264,7 @@ mirror_enum! {
         NoSpace,
         NotReady,
         ShuttingDown,
+        Changed { name: String },
     }
     InitProducerError => InitProducerErrorRaw {
         StorageFailed { why: String },

@@ -53,10 +53,13 @@ fn request() -> impl Strategy<Value = Request> {
                 configs
             })
         ),
-        (text(), some(any::<u32>()), list((text(), some(text())))).prop_map(|(name, partitions, configs)| {
-            Request::AlterTopic(AlterTopic { name, partitions, configs })
-        }),
-        text().prop_map(|name| Request::DeleteTopic(DeleteTopic { name })),
+        (text(), some(any::<u32>()), list((text(), some(text()))), some(list((text(), text())))).prop_map(
+            |(name, partitions, configs, based_on)| {
+                Request::AlterTopic(AlterTopic { name, partitions, configs, based_on })
+            }
+        ),
+        (text(), some(any::<u128>().prop_map(TopicId)))
+            .prop_map(|(name, id)| Request::DeleteTopic(DeleteTopic { name, id })),
         list(text()).prop_map(|names| Request::DescribeTopics(DescribeTopics { names })),
         Just(Request::DescribeCluster),
         Just(Request::InitProducer),
@@ -75,8 +78,10 @@ fn produced() -> impl Strategy<Value = Produced> {
         Just(Durability::LeaderDisk),
         Just(Durability::AllDisks)
     ];
-    (offset(), any::<u32>(), durability, any::<bool>(), any::<[u32; 3]>()).prop_map(
-        |(base_offset, epoch, durability, duplicate, [queue, disk, replicate])| Produced {
+    let append_time = some(any::<i64>().prop_map(TimestampMs));
+    (offset(), any::<u32>(), durability, any::<bool>(), any::<[u32; 3]>(), append_time).prop_map(
+        |(base_offset, epoch, durability, duplicate, [queue, disk, replicate], append_time)| Produced {
+            append_time,
             base_offset,
             leader_epoch: LeaderEpoch(epoch),
             durability,
@@ -153,6 +158,7 @@ fn topic_error() -> impl Strategy<Value = TopicError> {
         text().prop_map(|why| TopicError::Config { why }),
         text().prop_map(|why| TopicError::StorageFailed { why }),
         Just(TopicError::NoSpace),
+        text().prop_map(|name| TopicError::Changed { name }),
         Just(TopicError::NotReady),
         Just(TopicError::ShuttingDown),
     ]
@@ -486,7 +492,7 @@ fn two_frames_in_one_produce_are_refused() {
 #[test]
 fn a_name_of_megabytes_is_refused_before_the_broker_looks_at_it() {
     let name = "x".repeat(NAME_BYTES_MAX + 1);
-    let message = read_one(encode::request(1, &Request::DeleteTopic(DeleteTopic { name })));
+    let message = read_one(encode::request(1, &Request::DeleteTopic(DeleteTopic { name, id: None })));
     assert_eq!(
         message.into_client(),
         Err(WireError::Malformed { kind: Kind::DeleteTopic, why: "a name is too long" })
@@ -538,6 +544,7 @@ fn bytes_of_messages_are_fixed() {
     );
     check(&encode::request(6, &Request::InitProducer), "00000000 01 0b 0000 0600000000000000");
     let produced = Produced {
+        append_time: None,
         base_offset: Offset(1),
         leader_epoch: LeaderEpoch(2),
         durability: Durability::LeaderDisk,
@@ -550,7 +557,8 @@ fn bytes_of_messages_are_fixed() {
     };
     check(
         &encode::produced(7, &Ok(produced)),
-        "26000000 01 82 0000 0700000000000000 0100000000000000
-         0300000000000000 0400000000000000 0500000000000000 02000000 02 01",
+        "2f000000 01 82 0000 0700000000000000 0100000000000000
+         0300000000000000 0400000000000000 0500000000000000 02000000 02 01
+         000000000000000000",
     );
 }

@@ -245,8 +245,8 @@ fn messages() -> Vec<Vec<u8>> {
             replicas: None,
             configs: set(),
         }),
-        Request::AlterTopic(AlterTopic { name: topic(), partitions: None, configs: reset }),
-        Request::DeleteTopic(DeleteTopic { name: topic() }),
+        Request::AlterTopic(AlterTopic { name: topic(), partitions: None, configs: reset, based_on: None }),
+        Request::DeleteTopic(DeleteTopic { name: topic(), id: None }),
         Request::DescribeTopics(DescribeTopics { names: vec![topic(), "b".to_owned()] }),
         Request::DescribeCluster,
         Request::InitProducer,
@@ -264,6 +264,7 @@ fn messages() -> Vec<Vec<u8>> {
 
 fn answers() -> Vec<Vec<u8>> {
     let produced = Produced {
+        append_time: None,
         base_offset: Offset(8),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::LeaderDisk,

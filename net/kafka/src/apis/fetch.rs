@@ -217,6 +217,11 @@ impl Pending for Reading {
         wanted.min(self.limits.bytes_max)
     }
 
+    /// Once it waits it has an ask open for each partition. Kafka's brokers take one request of a connection at a time.
+    fn is_wide(&self) -> bool {
+        self.targets.len() > WAVE
+    }
+
     fn answered(&mut self, context: &mut Context<'_>, tag: usize, response: Response) -> Option<Outcome> {
         let Response::Fetch(mut result) = response else { return Some(Outcome::unexpected(&response)) };
         self.open -= 1;

@@ -429,3 +429,33 @@ fn a_batch_that_compaction_has_emptied_is_not_the_one_that_may_exceed_the_limits
     assert_eq!(counts, [1, 2, 0], "both that are empty, and one with records");
     assert_eq!(batches(&response.responses[0].partitions[1]), [(0, 0), (1, 50)]);
 }
+
+/// Each would come to wait with an ask for every partition, however many fetches a client sends at once.
+#[test]
+fn a_connection_has_one_fetch_of_many_partitions_at_a_time() {
+    let mut world = World::new();
+    world.add_topic("a", 100);
+    let conn = world.connect();
+    let all = |count| (0..count).map(|index| part(index, 0, 1 << 20)).collect();
+    let id = world.call(conn, 11, &in_session(0, 0, all(100)).with_max_wait_ms(0)).session_id;
+    world.asked.clear();
+    let next = |epoch| in_session(id, epoch, Vec::new()).with_min_bytes(1).with_max_wait_ms(500);
+    world.send(conn, 11, &next(1));
+    let second = encode(11, 2, &next(2));
+    assert_eq!(world.feed(conn, &second), 0, "nothing is read meanwhile");
+    let fetches =
+        |world: &World| world.asked.iter().filter(|asked| matches!(asked, Request::Fetch(_))).count();
+    // What is there, then what may come; of the first one alone.
+    assert_eq!(fetches(&world), 200);
+    world.log("a", 7).append(frame(&[1]), EPOCH);
+    world.release();
+    assert_eq!(world.answers(conn).len(), 1);
+    assert_eq!(world.feed(conn, &second), second.len());
+    // Narrow ones go on side by side.
+    let conn = world.connect();
+    world.asked.clear();
+    for index in 0..3 {
+        world.send(conn, 11, &wait_request("a", index, 0));
+    }
+    assert_eq!(fetches(&world), 3);
+}

@@ -568,6 +568,7 @@ impl ClientStream {
 
 pub(crate) fn produced(base_offset: u64) -> Produced {
     Produced {
+        append_time: None,
         base_offset: Offset(base_offset),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::LeaderDisk,

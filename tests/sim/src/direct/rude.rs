@@ -77,10 +77,13 @@ impl Direct {
                 ("create a topic that cannot be", Request::CreateTopic(create))
             }
             6 => {
-                let alter = AlterTopic { name: gone(), partitions: Some(2), configs: Vec::new() };
+                let alter =
+                    AlterTopic { name: gone(), partitions: Some(2), configs: Vec::new(), based_on: None };
                 ("alter a topic there is not", Request::AlterTopic(alter))
             }
-            7 => ("delete a topic there is not", Request::DeleteTopic(DeleteTopic { name: gone() })),
+            7 => {
+                ("delete a topic there is not", Request::DeleteTopic(DeleteTopic { name: gone(), id: None }))
+            }
             _ => {
                 let describe = DescribeTopics { names: vec![gone()] };
                 ("describe a topic there is not", Request::DescribeTopics(describe))

@@ -168,7 +168,7 @@ fn offsets_topic_is_made_at_the_first_use_of_a_group_and_is_nobody_s() {
     assert_eq!(node.names(), [OFFSETS_TOPIC, "a"]);
     assert_eq!(node.describe(OFFSETS_TOPIC).partitions.len(), 4);
     node.commit("g", 1).expect("kept");
-    let refused = node.ask(Request::DeleteTopic(DeleteTopic { name: OFFSETS_TOPIC.into() }));
+    let refused = node.ask(Request::DeleteTopic(DeleteTopic { name: OFFSETS_TOPIC.into(), id: None }));
     assert!(matches!(refused, Response::DeleteTopic(Err(TopicError::Name { .. }))), "{refused:?}");
     assert!(matches!(node.try_create(OFFSETS_TOPIC, 9, &[]), Err(TopicError::Name { .. })));
     let partition = node.partition(OFFSETS_TOPIC, 0);

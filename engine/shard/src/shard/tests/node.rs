@@ -291,7 +291,7 @@ impl Node {
 
     #[track_caller]
     pub(super) fn delete(&mut self, name: &str) {
-        let response = self.ask(Request::DeleteTopic(DeleteTopic { name: name.into() }));
+        let response = self.ask(Request::DeleteTopic(DeleteTopic { name: name.into(), id: None }));
         assert_eq!(response, Response::DeleteTopic(Ok(())));
     }
 
