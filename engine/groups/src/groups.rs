@@ -374,9 +374,21 @@ impl Groups {
         self.groups.iter().map(|(id, group)| (&**id, group.members.len()))
     }
 
-    /// Where groups are in the partitions that they have committed for, or that belong to a member.
-    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        self.groups.values().flat_map(Group::places)
+    /// Where groups are in the partitions that they have committed for, or that belong to a member; without the first
+    /// `skip`, which are only counted.
+    pub fn places(&self, mut skip: usize) -> impl Iterator<Item = Place<'_>> {
+        self.groups.values().flat_map(move |group| {
+            let count = group.places_count();
+            let skipped = skip.min(count);
+            skip -= skipped;
+            let places = if skipped == count { Vec::new() } else { group.places() };
+            places.into_iter().skip(skipped)
+        })
+    }
+
+    #[must_use]
+    pub fn places_count(&self) -> usize {
+        self.groups.values().map(Group::places_count).sum()
     }
 
     /// Groups with partitions whose member does nothing, and how many.

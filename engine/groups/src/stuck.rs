@@ -69,6 +69,14 @@ impl Group {
         all.into_iter().map(place).collect()
     }
 
+    pub(crate) fn places_count(&self) -> usize {
+        let owned = self.members.values().flat_map(|member| &member.owned);
+        let uncommitted = owned.map(|(topic, partitions)| {
+            partitions.iter().filter(|partition| self.offsets.find(topic, **partition).is_none()).count()
+        });
+        self.offsets.count() + uncommitted.sum::<usize>()
+    }
+
     pub(crate) fn lag_measured(&mut self, turn: &mut Turn<'_>, topic: &str, partition: u32, lag: Measured) {
         let owner = self
             .members

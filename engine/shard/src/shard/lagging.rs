@@ -41,21 +41,23 @@ impl Shard {
 
     /// Places of all coordinators here but for the first `skip`, as many as a part holds, and whether these are the
     /// last.
-    fn places(&self, skip: usize) -> (Vec<Place>, bool) {
+    fn places(&self, mut skip: usize) -> (Vec<Place>, bool) {
         let mut places = Vec::new();
         let mut seen = 0;
         for key in self.groups.keys() {
             let Some(coordinator) = self.roster.at(key).and_then(|partition| partition.coordinator()) else {
                 continue;
             };
-            for at in coordinator.groups().places() {
-                seen += 1;
-                if seen <= skip {
-                    continue;
-                }
-                if seen > skip + LAGS_PER_ROUND_MAX {
+            let count = coordinator.groups().places_count();
+            if skip >= count {
+                skip -= count;
+                continue;
+            }
+            for at in coordinator.groups().places(std::mem::take(&mut skip)) {
+                if seen == LAGS_PER_ROUND_MAX {
                     return (places, false);
                 }
+                seen += 1;
                 if let Some(partition) = partition_of(&self.state, at.topic, at.partition) {
                     places.push(Place {
                         coordinator: key,
