@@ -34,7 +34,16 @@ pub(crate) struct Hearing {
     seen: Duration,
     /// Heard time stands still until then.
     stands_until: Duration,
+    standing_since: Option<Duration>,
     said: Duration,
+}
+
+/// Of heard time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Stands,
+    /// After so long.
+    GoesOn(Duration),
 }
 
 impl Hearing {
@@ -46,12 +55,13 @@ impl Hearing {
             heard: now,
             seen: now,
             stands_until: now,
+            standing_since: None,
             said: now,
         }
     }
 
     /// Told with every input, before anything follows from it.
-    pub(crate) fn pass(&mut self, now: Duration) {
+    pub(crate) fn pass(&mut self, now: Duration) -> Option<Change> {
         let passed = now.saturating_sub(self.seen);
         self.seen = self.seen.max(now);
         if passed > SILENCE_MAX {
@@ -63,6 +73,17 @@ impl Hearing {
         }
         if !self.is_paused {
             self.listened[self.me] = self.seen;
+        }
+        match (self.standing_since, now < self.stands_until) {
+            (None, true) => {
+                self.standing_since = Some(now);
+                Some(Change::Stands)
+            }
+            (Some(since), false) => {
+                self.standing_since = None;
+                Some(Change::GoesOn(now.saturating_sub(since)))
+            }
+            (None, false) | (Some(_), true) => None,
         }
     }
 
@@ -104,12 +125,13 @@ mod tests {
     struct World {
         now: Duration,
         hearing: Hearing,
+        changes: Vec<Change>,
     }
 
     impl World {
         fn new() -> Self {
             let now = Duration::from_secs(100);
-            Self { now, hearing: Hearing::new(CoreId(0), 2, now) }
+            Self { now, hearing: Hearing::new(CoreId(0), 2, now), changes: Vec::new() }
         }
 
         /// Heard time that passes in `span`, with ticks; the other core may say that it listens.
@@ -118,7 +140,7 @@ mod tests {
             let end = self.now + span;
             while self.now < end {
                 self.now += TICK;
-                self.hearing.pass(self.now);
+                self.changes.extend(self.hearing.pass(self.now));
                 if other_listens {
                     self.hearing.on_listening(CoreId(1));
                 }
@@ -140,7 +162,8 @@ mod tests {
 
     #[test]
     fn time_passes_as_it_is_while_all_cores_listen() {
-        assert_eq!(World::new().pass(seconds(60), true), seconds(60));
+        let mut world = World::new();
+        assert_eq!((world.pass(seconds(60), true), world.changes), (seconds(60), vec![]));
     }
 
     #[test]
@@ -170,6 +193,7 @@ mod tests {
         world.now += seconds(3600);
         about(world.pass(GRACE, true), Duration::ZERO);
         about(world.pass(seconds(9), true), seconds(9));
+        assert_eq!(world.changes, [Change::Stands, Change::GoesOn(GRACE)]);
     }
 
     #[test]

@@ -109,7 +109,9 @@ impl Shard {
 
     /// Changes memory and never waits. What follows from it is told by [`end_turn`](Self::end_turn).
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.ctx.hearing.pass(now.mono);
+        if let Some(change) = self.ctx.hearing.pass(now.mono) {
+            self.tell_heard(change);
+        }
         match input {
             Input::Request { slot, request } => self.on_request(now, slot, request),
             Input::Cancel(slot) => self.on_cancel(now, slot),

@@ -14,10 +14,11 @@ use storage_frame::Now;
 use super::Shard;
 use crate::context::{Refusal, refuse};
 use crate::coordinator::Coordinator;
+use crate::hearing::Change;
 use crate::lags::Lags;
 use crate::limits::{GROUP_ASKS_MAX, GROUP_FIGURES_MAX, GROUP_OFFSETS_MAX, GROUPS_TICK};
 use crate::news;
-use crate::seam::{Effect, GroupFigures, GroupOffsets, ShardStats};
+use crate::seam::{Effect, GroupFigures, GroupOffsets, Level, ShardStats};
 use crate::waiting::PartitionKey;
 
 /// What a shard keeps for its coordinators.
@@ -161,6 +162,20 @@ impl Shard {
             self.roster.touch(*key).tick_groups(&mut self.ctx, now, &topics);
         }
         self.measure_lags(now);
+    }
+
+    /// Where there are members whom it concerns.
+    pub(super) fn tell_heard(&mut self, change: Change) {
+        if self.groups.keys.is_empty() {
+            return;
+        }
+        match change {
+            Change::Stands => self.ctx.event(Level::Warn, "clients_unheard", Vec::new()),
+            Change::GoesOn(after) => {
+                let fields = vec![("ms", after.as_millis().to_string())];
+                self.ctx.event(Level::Info, "clients_heard_again", fields);
+            }
+        }
     }
 
     pub(super) fn coordinators(&self) -> impl Iterator<Item = &Coordinator> {
