@@ -23,11 +23,15 @@ pub struct AlterTopic {
     pub partitions: Option<u32>,
     /// `None` as value: back to the default.
     pub configs: Vec<(String, Option<String>)>,
+    /// The configs set for the topic from which this change follows: with others set by now it is refused.
+    pub based_on: Option<Vec<(String, String)>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteTopic {
     pub name: String,
+    /// That one, and no other that has its name by now.
+    pub id: Option<TopicId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +121,9 @@ pub enum TopicError {
     NotReady,
     #[error("broker is shutting down: retry elsewhere or later")]
     ShuttingDown,
+    /// Not what the change was to be made of any more. Nothing was done.
+    #[error("topic '{name}' was changed by another client meanwhile: retry")]
+    Changed { name: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use storage_frame::{Offset, TimestampMs};
 
 use crate::ids::{CoreId, PartitionId};
+use crate::reader::{LastRead, ReaderId};
 
 /// The topic that holds what groups must not forget. Made at the first use of a group.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -287,6 +288,9 @@ pub enum GroupError {
     Overloaded,
     #[error("broker is shutting down: retry elsewhere or later")]
     ShuttingDown,
+    /// The group as it would be, or what is to be committed at once. Nothing has changed.
+    #[error("{bytes} bytes of group state in one piece, limit {bytes_max}: fewer members, or less at a time")]
+    TooLarge { bytes: u64, bytes_max: u64 },
 }
 
 /// Every group whose coordinator runs on one core.
@@ -300,6 +304,8 @@ pub struct ListGroups {
 pub struct MeasureLag {
     pub partition: PartitionId,
     pub offset: Offset,
+    /// Asked about as well: when it has last read.
+    pub reader: Option<ReaderId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,6 +314,8 @@ pub struct Lag {
     pub high_watermark: Offset,
     /// Of the first frame at or after the offset; absent at the end, and where finding out would take a read.
     pub timestamp: Option<TimestampMs>,
+    /// Of the reader asked about; absent where it has not been seen since the partition was opened.
+    pub read: Option<LastRead>,
 }
 
 /// The partition of [`OFFSETS_TOPIC`] that `group` belongs to: Kafka's own rule, so that tools agree.

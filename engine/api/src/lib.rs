@@ -5,6 +5,7 @@
 //!
 //! - [`ids`]: who and where: topics, partitions, nodes, cores, reply slots.
 //! - [`record`]: producing and fetching.
+//! - [`reader`]: who fetches.
 //! - [`admin`]: topics, producers' ids, the cluster's picture.
 //! - [`group`]: consumer groups.
 //! - [`topic_config`]: which configs a topic has.
@@ -17,6 +18,7 @@ pub mod admin;
 pub mod catalog;
 pub mod group;
 pub mod ids;
+pub mod reader;
 pub mod record;
 pub mod topic_config;
 
@@ -24,6 +26,7 @@ pub use admin::*;
 pub use catalog::*;
 pub use group::*;
 pub use ids::*;
+pub use reader::*;
 pub use record::*;
 pub use topic_config::*;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use storage_frame::{Frame, LeaderEpoch, Offset, TimestampMs};
 
 use crate::ids::PartitionId;
+use crate::reader::ReaderId;
 
 /// When a produce request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Produced {
     pub durability: Durability,
     /// The batch had been stored before; `base_offset` is where.
     pub duplicate: bool,
+    /// Stands for its records' own times (`message.timestamp.type=LogAppendTime`). Not told of a duplicate.
+    pub append_time: Option<TimestampMs>,
     pub timings: StageTimings,
 }
 
@@ -107,6 +110,8 @@ pub struct Fetch {
     pub bytes_min: u32,
     /// `None`: as long as it takes; for push readers, which cancel the slot when they leave.
     pub wait_max: Option<Duration>,
+    /// Who reads, where that is known: the partition remembers it.
+    pub reader: Option<ReaderId>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

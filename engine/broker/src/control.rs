@@ -93,10 +93,11 @@ async fn answer(control: Rc<Control>, busy: Rc<RefCell<Busy>>, path: String) -> 
             Some(Answer { status: 200, content_type: exposition::CONTENT_TYPE, body: text })
         }
         "/metrics/kafka" => {
-            let stats = control.stats().await.unwrap_or_default();
+            // The groups first: what they have committed by then is not above the ends.
+            let groups = tokio::time::timeout(ANSWER_TIMEOUT, control.node.group_offsets()).await;
             let ends = tokio::time::timeout(ANSWER_TIMEOUT, control.node.partition_ends()).await;
-            let ends = ends.unwrap_or_default();
-            let text = kafka_metrics::render(control.node_id, &control.advertised, &stats, &ends);
+            let (groups, ends) = (groups.unwrap_or_default(), ends.unwrap_or_default());
+            let text = kafka_metrics::render(control.node_id, &control.advertised, &ends, &groups);
             Some(Answer { status: 200, content_type: exposition::CONTENT_TYPE, body: text })
         }
         _ => None,

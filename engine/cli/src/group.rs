@@ -349,6 +349,7 @@ impl From<GroupError> for Failure {
             | GroupError::InconsistentProtocol { .. }
             | GroupError::SessionTimeout { .. }
             | GroupError::Full { .. }
+            | GroupError::TooLarge { .. }
             | GroupError::MetadataTooLarge { .. }
             | GroupError::Subscribed { .. }
             | GroupError::StorageFailed { .. }
@@ -399,8 +400,12 @@ mod tests {
 
     #[test]
     fn lag_is_told_in_records_and_in_time() {
-        let lag =
-            Lag { log_start: Offset(0), high_watermark: Offset(10), timestamp: Some(TimestampMs(1_000)) };
+        let lag = Lag {
+            log_start: Offset(0),
+            high_watermark: Offset(10),
+            timestamp: Some(TimestampMs(1_000)),
+            read: None,
+        };
         let row = |partition, lag, owner, stuck| Row {
             topic: "words".to_owned(),
             partition,

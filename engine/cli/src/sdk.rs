@@ -151,7 +151,8 @@ impl From<TopicError> for Failure {
             | TopicError::StorageFailed { .. }
             | TopicError::NoSpace
             | TopicError::NotReady
-            | TopicError::ShuttingDown => Self::failed(error),
+            | TopicError::ShuttingDown
+            | TopicError::Changed { .. } => Self::failed(error),
         }
     }
 }

@@ -38,7 +38,7 @@ async fn create(admin: &Admin, args: TopicCreateArgs, format: Format) -> Result<
 async fn alter(admin: &Admin, args: TopicAlterArgs, format: Format) -> Result<(), Failure> {
     let set = args.configs.into_iter().map(|(key, value)| (key, Some(value)));
     let configs = set.chain(args.delete_configs.into_iter().map(|key| (key, None))).collect();
-    let asked = AlterTopic { name: args.name, partitions: args.partitions, configs };
+    let asked = AlterTopic { name: args.name, partitions: args.partitions, configs, based_on: None };
     let topic = admin.alter_topic(asked).await?;
     print(format, || changed("altered", &topic), || topic_json(&topic, &[]))
 }

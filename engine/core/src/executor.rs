@@ -110,7 +110,7 @@ async fn begins(me: CoreId, shared: &Shared) -> bool {
                     Control::Begin => return Poll::Ready(true),
                     Control::Stop => return Poll::Ready(false),
                     // Asked too early: nothing to tell, and the asker learns so from the reply's end.
-                    Control::Stats(_) | Control::Ends(_) => {}
+                    Control::Stats(_) | Control::Ends(_) | Control::GroupOffsets(_) => {}
                 }
             }
             if doorbell.poll(context).is_pending() {

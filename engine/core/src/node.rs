@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine_api::CoreId;
-use engine_shard::PartitionEnds;
+use engine_shard::{GroupOffsets, PartitionEnds};
 use engine_turn::LINK_MESSAGES_MAX;
 
 use crate::config::NodeConfig;
@@ -134,16 +134,29 @@ impl Node {
 
     /// As [`stats`](Self::stats): which offsets can be read, of every partition of every core.
     pub fn partition_ends(&self) -> impl Future<Output = Vec<PartitionEnds>> + Send + use<> {
+        self.gather(Control::Ends)
+    }
+
+    /// As [`stats`](Self::stats): what groups have committed.
+    pub fn group_offsets(&self) -> impl Future<Output = Vec<GroupOffsets>> + Send + use<> {
+        self.gather(Control::GroupOffsets)
+    }
+
+    /// What every core has of something, one after the other.
+    fn gather<T: Clone + Send>(
+        &self,
+        ask: fn(Reply<Vec<T>>) -> Control,
+    ) -> impl Future<Output = Vec<T>> + Send + use<T> {
         let mut answers = Vec::with_capacity(self.shared.mesh.cores());
         self.shared.tell_all(|| {
             let answer = Arc::new(Latch::default());
             answers.push(Arc::clone(&answer));
-            Control::Ends(Reply { answer })
+            ask(Reply { answer })
         });
         async move {
             let mut all = Vec::new();
             for answer in answers {
-                all.extend(answer.wait().await.into_iter().flat_map(|ends| *ends));
+                all.extend(answer.wait().await.into_iter().flat_map(|part| *part));
             }
             all
         }
@@ -229,6 +242,7 @@ pub(crate) enum Control {
     Stop,
     Stats(Reply<CoreStats>),
     Ends(Reply<Vec<PartitionEnds>>),
+    GroupOffsets(Reply<Vec<GroupOffsets>>),
 }
 
 /// Dropping it unanswered tells the asker that there is no such core any more.

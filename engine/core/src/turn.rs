@@ -50,6 +50,7 @@ impl Core {
             match control {
                 Control::Stats(reply) => reply.answer(self.stats(state)),
                 Control::Ends(reply) => reply.answer(state.logic.shard().partition_ends()),
+                Control::GroupOffsets(reply) => reply.answer(state.logic.shard().group_offsets()),
                 Control::Stop => state.logic.stop(),
                 // Told before the core began.
                 Control::Begin => {}

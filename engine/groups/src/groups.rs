@@ -20,7 +20,7 @@ use crate::limits::{EXPIRY_EVERY_MAX, GROUP_ID_BYTES_MAX, GROUPS_MAX, GROUPS_PER
 use crate::member::Member;
 use crate::offsets::Applied;
 use crate::record::{self, Change, StoredGroup};
-use crate::seam::{Effect, GroupsConfig, StoredRecord, Topics};
+use crate::seam::{Effect, GroupsConfig, Measured, Place, StoredRecord, Topics};
 
 /// See the crate.
 #[derive(Debug)]
@@ -344,27 +344,9 @@ impl Groups {
         });
     }
 
-    /// Told every [`GroupsConfig::stuck_interval`] for each of [`committed`](Self::committed): how many records
-    /// there are to read, and how old the first of them is.
-    pub fn lag_measured(
-        &mut self,
-        now: Now,
-        group: &str,
-        topic: &str,
-        partition: u32,
-        records: u64,
-        seconds: Option<u64>,
-    ) {
-        self.with(group, now, None, |group, turn| {
-            group.lag_measured(turn, topic, partition, records, seconds);
-        });
-    }
-
-    /// A member of the group has fetched from this partition: it is not stuck.
-    pub fn noted_read(&mut self, group: &str, topic: &str, partition: u32) {
-        if let Some(group) = self.groups.get_mut(group) {
-            group.read_seen(topic, partition);
-        }
+    /// Told every [`GroupsConfig::stuck_interval`], or more often, for each of [`places`](Self::places).
+    pub fn lag_measured(&mut self, now: Now, group: &str, topic: &str, partition: u32, lag: Measured) {
+        self.with(group, now, None, |group, turn| group.lag_measured(turn, topic, partition, lag));
     }
 
     pub fn poll(&mut self) -> Option<Effect> {
@@ -385,6 +367,28 @@ impl Groups {
             };
             group.offsets.iter().map(each)
         })
+    }
+
+    /// Groups, and how many members each has.
+    pub fn members(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.groups.iter().map(|(id, group)| (&**id, group.members.len()))
+    }
+
+    /// Where groups are in the partitions that they have committed for, or that belong to a member; without the first
+    /// `skip`, which are only counted.
+    pub fn places(&self, mut skip: usize) -> impl Iterator<Item = Place<'_>> {
+        self.groups.values().flat_map(move |group| {
+            let count = group.places_count();
+            let skipped = skip.min(count);
+            skip -= skipped;
+            let places = if skipped == count { Vec::new() } else { group.places() };
+            places.into_iter().skip(skipped)
+        })
+    }
+
+    #[must_use]
+    pub fn places_count(&self) -> usize {
+        self.groups.values().map(Group::places_count).sum()
     }
 
     /// Groups with partitions whose member does nothing, and how many.

@@ -10,7 +10,9 @@ use engine_api::{
 
 use crate::desk::{Then, Turn};
 use crate::group::{Group, Phase};
-use crate::limits::{BYTES_MAX, MEMBER_BYTES_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX, TOPICS_MAX};
+use crate::limits::{
+    BYTES_MAX, MEMBER_BYTES_MAX, MEMBERS_BYTES_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX, TOPICS_MAX,
+};
 use crate::member::{Member, Owned, assignor_name, protocol_bytes, shown};
 use crate::seam::GroupsConfig;
 
@@ -70,18 +72,22 @@ impl Group {
         if turn.desk.bytes + protocol_bytes(&join.protocol) > BYTES_MAX {
             return Err(GroupError::Overloaded);
         }
-        self.check_protocol(join)
+        self.check_protocol(join)?;
+        let others = self.members.iter().filter(|(id, member)| !is_same(id, member, join));
+        let others_bytes: usize = others.map(|(_, member)| protocol_bytes(&member.protocol)).sum();
+        let bytes = others_bytes + protocol_bytes(&join.protocol);
+        if bytes > MEMBERS_BYTES_MAX {
+            return Err(GroupError::TooLarge { bytes: bytes as u64, bytes_max: MEMBERS_BYTES_MAX as u64 });
+        }
+        Ok(())
     }
 
     /// The others must be able to work with it.
     fn check_protocol(&self, join: &JoinGroup) -> Result<(), GroupError> {
-        let is_same = |id: &str, member: &Member| {
-            id == join.member || (member.instance.is_some() && member.instance == join.instance)
-        };
         let others: Vec<&Member> = self
             .members
             .iter()
-            .filter(|(id, member)| !is_same(id, member))
+            .filter(|(id, member)| !is_same(id, member, join))
             .map(|(_, member)| member)
             .collect();
         if others.is_empty() {
@@ -295,6 +301,11 @@ impl Group {
         };
         self.members.iter().map(each).collect()
     }
+}
+
+/// `join` is that member's.
+fn is_same(id: &str, member: &Member, join: &JoinGroup) -> bool {
+    id == join.member || (member.instance.is_some() && member.instance == join.instance)
 }
 
 pub(crate) fn listed(owned: &Owned) -> Vec<(String, Vec<u32>)> {

@@ -40,7 +40,7 @@ mod stuck;
 mod sync;
 
 pub use groups::{Groups, GroupsStats};
-pub use seam::{Effect, GroupsConfig, StoredRecord, Topics};
+pub use seam::{Effect, GroupsConfig, Measured, Place, StoredRecord, Topics};
 
 #[cfg(test)]
 mod tests;

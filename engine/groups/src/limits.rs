@@ -8,6 +8,8 @@ pub const GROUPS_MAX: usize = 100_000;
 pub const NAME_BYTES_MAX: usize = 4096;
 /// Of one member: Kafka's clients offer two or three.
 pub const PROTOCOLS_MAX: usize = 64;
+/// What all members of a group say about themselves: it becomes one record.
+pub const MEMBERS_BYTES_MAX: usize = 8 << 20;
 /// Of one native member.
 pub const TOPICS_MAX: usize = 256;
 /// What one member says about itself, its assignment not counted.
@@ -19,7 +21,7 @@ pub const STORES_MAX: usize = 10_000;
 /// Kept of each group.
 pub const EVENTS_MAX: usize = 16;
 /// A client's name is for showing, and the beginning of its member id: more of it is cut off.
-pub const CLIENT_BYTES_MAX: usize = 256;
+pub use engine_api::CLIENT_BYTES_MAX;
 /// In one [`Effect::Store`](crate::Effect::Store) of tombstones: about 100 KB.
 pub(crate) const TOMBSTONES_AT_ONCE: usize = 1000;
 /// Looked at for expired offsets in one tick.

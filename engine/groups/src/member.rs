@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{Assignor, JoinGroup, MemberProtocol, ReplySlot};
+use engine_api::{Assignor, JoinGroup, MemberProtocol, ReaderId, ReplySlot};
 
 use crate::limits::{CLIENT_BYTES_MAX, ENTRY_BYTES};
 
@@ -85,6 +85,14 @@ impl Member {
             + self.assignment.len()
             + instance
             + owned
+    }
+
+    /// What its reads are recognised by.
+    pub(crate) fn reader(&self, group: &str) -> ReaderId {
+        match &self.protocol {
+            MemberProtocol::Native { .. } => ReaderId::of_group(group),
+            MemberProtocol::Classic { .. } => ReaderId::of_client(&self.client_id, &self.client_host),
+        }
     }
 
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {

@@ -49,6 +49,10 @@ impl Offsets {
         self.by_topic.is_empty()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.by_topic.values().map(BTreeMap::len).sum()
+    }
+
     pub(crate) fn find(&self, topic: &str, partition: u32) -> Option<&Committed> {
         self.by_topic.get(topic)?.get(&partition)
     }

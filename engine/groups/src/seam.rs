@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{GroupAnswer, GroupError, ReplySlot};
+use engine_api::{GroupAnswer, GroupError, ReaderId, ReplySlot};
+use storage_frame::Offset;
 
 /// Plain numbers: a simulator draws them at random.
 #[derive(Debug, Clone)]
@@ -54,6 +55,29 @@ pub struct StoredRecord {
 pub trait Topics {
     /// How many partitions `topic` has; `None`: there is no such topic.
     fn partitions(&self, topic: &str) -> Option<u32>;
+}
+
+/// A partition that a group reads, or has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub partition: u32,
+    /// `None`: nothing is committed, but a member has the partition.
+    pub committed: Option<Offset>,
+    /// What the reads of the member that has the partition are recognised by.
+    pub reader: Option<ReaderId>,
+}
+
+/// How far behind a [`Place`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Left to read: behind what is committed, or else behind what the member asked for last.
+    pub records: u64,
+    /// The age of the first of them, where it is known.
+    pub age: Option<Duration>,
+    /// When the member last fetched; `None`: never, as far as is known.
+    pub read_ago: Option<Duration>,
 }
 
 /// What the coordinator wants.

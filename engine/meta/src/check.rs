@@ -53,6 +53,9 @@ impl ClusterState {
         defaults: &[(String, String)],
     ) -> Result<Command, TopicError> {
         let topic = self.known(&asked.name)?;
+        if asked.based_on.as_ref().is_some_and(|pairs| !is_set(&topic.configs, pairs)) {
+            return Err(TopicError::Changed { name: asked.name.clone() });
+        }
         let have = topic.partitions.len() as u32;
         if let Some(partitions) = asked.partitions {
             self.check_partitions(have, partitions)?;
@@ -110,7 +113,11 @@ impl ClusterState {
     /// # Errors
     /// [`TopicError::Unknown`]
     pub fn check_delete(&self, asked: &DeleteTopic) -> Result<Command, TopicError> {
-        Ok(Command::DeleteTopic { id: self.known(&asked.name)?.id.0 })
+        let topic = self.known(&asked.name)?;
+        if asked.id.is_some_and(|id| id != topic.id) {
+            return Err(TopicError::Unknown { name: asked.name.clone() });
+        }
+        Ok(Command::DeleteTopic { id: topic.id.0 })
     }
 
     /// Topics by their names in the order asked, or all of them by name.
@@ -212,6 +219,11 @@ fn check_together(config: &TopicConfig, replicas: u32) -> Result<(), TopicError>
         return Err(TopicError::Config { why });
     }
     Ok(())
+}
+
+/// These and no others.
+fn is_set(configs: &BTreeMap<String, String>, pairs: &[(String, String)]) -> bool {
+    pairs.len() == configs.len() && pairs.iter().all(|(key, value)| configs.get(key) == Some(value))
 }
 
 fn refused(error: ConfigError) -> TopicError {

@@ -6,8 +6,10 @@ use engine_api::{
     DeleteRecordsError, FetchError, GroupError, InitProducerError, ProduceError, ReplySlot, Request,
     Response, TopicError,
 };
+use storage_frame::Now;
 
 use crate::budget::{Budget, Space};
+use crate::hearing::Hearing;
 use crate::seam::{Effect, Event, Level, ShardConfig};
 use crate::tally::Tally;
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiters, Waiting};
@@ -29,16 +31,18 @@ pub(crate) struct Context {
     pub(crate) budget: Budget,
     pub(crate) space: Space,
     pub(crate) tally: Tally,
+    pub(crate) hearing: Hearing,
     pub(crate) stopping: bool,
     /// Partitions whose opening, failing or closing the shard has not looked at yet.
     pub(crate) changed: Vec<PartitionKey>,
 }
 
 impl Context {
-    pub(crate) fn new(config: ShardConfig) -> Self {
+    pub(crate) fn new(config: ShardConfig, now: Now) -> Self {
         Self {
             budget: Budget::new(config.memory_bytes_max),
             space: Space::new(config.free_bytes_min),
+            hearing: Hearing::new(config.core, config.cores, now.mono),
             config,
             out: Vec::new(),
             waiters: Waiters::default(),
@@ -51,6 +55,11 @@ impl Context {
             stopping: false,
             changed: Vec::new(),
         }
+    }
+
+    /// As coordinators are told the time: members' silence counts only while they could be heard.
+    pub(crate) fn heard(&self, now: Now) -> Now {
+        Now { mono: self.hearing.heard(), ..now }
     }
 
     pub(crate) fn reply(&mut self, slot: ReplySlot, response: Response) {

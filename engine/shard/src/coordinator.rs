@@ -12,10 +12,9 @@
 //! Lives on: the partition's core. Does not know: what a group is, encodings of requests.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use engine_api::{GroupError, GroupListing, GroupRequest, ProduceError, ReplySlot, Response};
-use engine_groups::{Groups, GroupsConfig, StoredRecord, Topics};
+use engine_groups::{Groups, GroupsConfig, Measured, StoredRecord, Topics};
 use storage_frame::{BatchBuilder, BatchError, BatchView, Frame, Now, Offset, TimestampMs};
 use storage_log::{Read, ReadError, ReadId};
 
@@ -117,7 +116,7 @@ impl Partition {
             return ctx.reply(slot, Response::Group(Err(error)));
         }
         ctx.group_asks.insert(slot, self.key);
-        coordinator.groups.handle(now, slot, request, topics);
+        coordinator.groups.handle(ctx.heard(now), slot, request, topics);
         self.follow_groups(ctx, now);
     }
 
@@ -126,7 +125,7 @@ impl Partition {
         reach::mark!("shard.group_ask_cancelled");
         ctx.group_asks.remove(&slot);
         if let Some(coordinator) = &mut self.coordinator {
-            coordinator.groups.cancel(now, slot);
+            coordinator.groups.cancel(ctx.heard(now), slot);
             self.follow_groups(ctx, now);
         }
     }
@@ -134,20 +133,20 @@ impl Partition {
     /// What was committed for a topic that is deleted means nothing.
     pub(crate) fn forget_topic(&mut self, ctx: &mut Context, now: Now, topic: &str) {
         if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.is_running()) {
-            coordinator.groups.topic_deleted(now, topic);
+            coordinator.groups.topic_deleted(ctx.heard(now), topic);
             self.follow_groups(ctx, now);
         }
     }
 
     /// It was deleted while this was not running, or in a former life.
-    fn forget_gone_topics(&mut self, now: Now, topics: &dyn Topics) {
+    fn forget_gone_topics(&mut self, heard: Now, topics: &dyn Topics) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let committed = coordinator.groups.committed().map(|(_, topic, ..)| topic);
         let gone: BTreeSet<String> =
             committed.filter(|topic| topics.partitions(topic).is_none()).map(str::to_owned).collect();
         for topic in gone {
             reach::mark!("shard.offsets_of_gone_topic");
-            coordinator.groups.topic_deleted(now, &topic);
+            coordinator.groups.topic_deleted(heard, &topic);
         }
     }
 
@@ -157,10 +156,10 @@ impl Partition {
         match coordinator.stage {
             Loaded::Running => {
                 if !std::mem::replace(&mut coordinator.knows_topics, true) {
-                    self.forget_gone_topics(now, topics);
+                    self.forget_gone_topics(ctx.heard(now), topics);
                 }
                 let coordinator = self.coordinator.as_mut().expect("just seen");
-                coordinator.groups.tick(now, topics);
+                coordinator.groups.tick(ctx.heard(now), topics);
                 self.follow_groups(ctx, now);
             }
             Loaded::Loading(_) => self.load_groups(ctx, now),
@@ -168,18 +167,11 @@ impl Partition {
         }
     }
 
-    /// Of an offset that a group has committed.
-    pub(crate) fn lag_measured(
-        &mut self,
-        ctx: &mut Context,
-        now: Now,
-        place: &Place,
-        records: u64,
-        age: Option<Duration>,
-    ) {
+    /// Of a place that one of its groups is at.
+    pub(crate) fn lag_measured(&mut self, ctx: &mut Context, now: Now, place: &Place, lag: Measured) {
         if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.is_running()) {
-            let (index, seconds) = (place.partition.index, age.map(|age| age.as_secs()));
-            coordinator.groups.lag_measured(now, &place.group, &place.topic, index, records, seconds);
+            let heard = ctx.heard(now);
+            coordinator.groups.lag_measured(heard, &place.group, &place.topic, place.partition.index, lag);
             self.follow_groups(ctx, now);
         }
     }
@@ -265,7 +257,7 @@ impl Partition {
     fn end_loading(&mut self, ctx: &mut Context, now: Now) {
         let coordinator = self.coordinator.as_deref_mut().expect("it is loading");
         coordinator.stage = Loaded::Running;
-        coordinator.groups.loaded(now);
+        coordinator.groups.loaded(ctx.heard(now));
         let groups = coordinator.groups.list().len();
         if groups > 0 {
             ctx.event(Level::Info, "groups_loaded", self.fields([("groups", groups.to_string())]));
@@ -279,7 +271,7 @@ impl Partition {
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut told = false;
         while let Some((_, ticket)) = coordinator.stores.pop_front_if(|(end, _)| *end <= durable_end) {
-            coordinator.groups.stored(now, ticket);
+            coordinator.groups.stored(ctx.heard(now), ticket);
             told = true;
         }
         if told {
@@ -300,7 +292,7 @@ impl Partition {
                     if let Err(error) = self.store(ctx, now, ticket, &records) {
                         reach::mark!("shard.group_store_refused");
                         let coordinator = self.coordinator.as_mut().expect("it wants something");
-                        coordinator.groups.store_failed(now, ticket, error);
+                        coordinator.groups.store_failed(ctx.heard(now), ticket, error);
                     }
                 }
                 engine_groups::Effect::Event(name, mut fields) => {
@@ -329,8 +321,8 @@ impl Partition {
         let (bytes, bytes_max) =
             (u64::from(frame.header().payload_bytes), self.topic.config.batch_bytes_max());
         if bytes > bytes_max {
-            let why = format!("{bytes} bytes in one piece, {bytes_max} are possible");
-            return Err(GroupError::StorageFailed { why });
+            reach::mark!("shard.group_record_too_large");
+            return Err(GroupError::TooLarge { bytes, bytes_max });
         }
         let log = self.log.as_mut().expect("an open partition has a log");
         let base = log.staged_end();

@@ -1,27 +1,37 @@
-//! How far behind groups are: every committed offset, measured where its partition lives, a part of them in each
-//! interval.
+//! How far behind groups are: every committed offset, and every member's partition without one, measured where the
+//! partition lives, a part of them in each interval.
 //!
-//! What must hold: a tick costs a bounded number of looks and questions, however many offsets are committed; what is
-//! told is of one whole pass over them.
+//! What must hold: a tick costs a bounded number of looks and questions, however many places there are; what is told
+//! is of one whole pass over them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use engine_api::{Lag, PartitionId};
+use engine_api::{Lag, MeasureLag, PartitionId, ReaderId};
+use engine_groups::Measured;
 use storage_frame::{Now, Offset};
 
 use crate::limits::{GROUP_FIGURES_MAX, LAG_ANSWER_MAX, LAG_INTERVAL, LAGS_PER_ROUND_MAX, LAGS_PER_TICK_MAX};
 use crate::seam::{GroupLag, SHARD_KEY_BIT};
 use crate::waiting::PartitionKey;
 
-/// A committed offset to be measured.
+/// Where a group is in a partition, to be measured.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) coordinator: PartitionKey,
     pub(crate) group: String,
     pub(crate) topic: String,
     pub(crate) partition: PartitionId,
-    pub(crate) offset: Offset,
+    pub(crate) committed: Option<Offset>,
+    /// The member that has the partition.
+    pub(crate) reader: Option<ReaderId>,
+}
+
+impl Place {
+    pub(crate) fn measure(&self) -> MeasureLag {
+        let offset = self.committed.unwrap_or(Offset::ZERO);
+        MeasureLag { partition: self.partition, offset, reader: self.reader }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +42,7 @@ pub(crate) struct Lags {
     /// Asked of other cores, by the key of the question.
     asked: BTreeMap<u64, Place>,
     keys_count: u64,
-    /// Offsets of this pass before the next part.
+    /// Places of this pass before the next part.
     cursor: usize,
     /// Of this pass.
     sums: BTreeMap<(String, String), GroupLag>,
@@ -84,16 +94,21 @@ impl Lags {
         self.asked.remove(&key)
     }
 
-    /// Counts what was measured; returns the records that are left to read and the age of the first, where it is known.
-    pub(crate) fn note(&mut self, now: Now, place: &Place, lag: &Lag) -> (u64, Option<Duration>) {
-        let from = place.offset.max(lag.log_start);
+    /// Counts what was measured, if the group has committed there; returns what it means for the group.
+    pub(crate) fn note(&mut self, now: Now, place: &Place, lag: &Lag) -> Measured {
+        let asked = lag.read.map_or(Offset::ZERO, |read| read.next);
+        let from = place.committed.unwrap_or(asked).max(lag.log_start);
         let records = lag.high_watermark.0.saturating_sub(from.0);
-        let first = lag.timestamp.filter(|_| records > 0);
+        let first = lag.timestamp.filter(|_| records > 0 && place.committed.is_some());
         let age = first.map(|first| Duration::from_millis(now.wall.0.saturating_sub(first.0).max(0) as u64));
+        let at = Measured { records, age, read_ago: lag.read.map(|read| read.ago) };
+        if place.committed.is_none() {
+            return at;
+        }
         let key = (place.group.clone(), place.topic.clone());
         if self.sums.len() >= GROUP_FIGURES_MAX && !self.sums.contains_key(&key) {
             reach::mark!("shard.too_many_group_figures");
-            return (records, age);
+            return at;
         }
         let sum = self.sums.entry(key).or_insert_with(|| GroupLag {
             group: place.group.clone(),
@@ -103,6 +118,6 @@ impl Lags {
         });
         sum.records += records;
         sum.age_max = sum.age_max.max(age.unwrap_or_default());
-        (records, age)
+        at
     }
 }

@@ -22,6 +22,7 @@ mod compaction;
 mod context;
 mod controller;
 mod coordinator;
+mod hearing;
 mod lags;
 mod limits;
 mod meta_log;
@@ -29,6 +30,7 @@ mod news;
 mod offsets;
 mod partition;
 mod producers;
+mod readers;
 mod reads;
 mod roster;
 pub mod seam;
@@ -42,7 +44,7 @@ pub use compaction::CompactionStats;
 pub use engine_groups::GroupsConfig;
 pub use limits::METADATA_SNAPSHOT_BYTES;
 pub use seam::{
-    Effect, Event, GroupFigures, GroupLag, Input, Level, MetaUpdate, PartitionEnds, SHARD_KEY_BIT,
-    ShardConfig, ShardStats,
+    Effect, Event, GroupFigures, GroupLag, GroupOffsets, Input, Level, MetaUpdate, PartitionEnds,
+    SHARD_KEY_BIT, ShardConfig, ShardStats,
 };
 pub use shard::Shard;

@@ -52,6 +52,8 @@ pub(crate) const LAGS_PER_ROUND_MAX: usize = 20_000;
 pub(crate) const LAGS_PER_TICK_MAX: usize = 1_000;
 /// An answer of another core that has not come by then is not waited for.
 pub(crate) const LAG_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Committed offsets that are told at once, so that whoever asks does not keep a core from its work.
+pub(crate) const GROUP_OFFSETS_MAX: usize = 100_000;
 /// Groups, and topics of groups, whose figures are told.
 pub(crate) const GROUP_FIGURES_MAX: usize = 1_000;
 

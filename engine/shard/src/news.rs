@@ -1,4 +1,5 @@
-//! What cores tell each other in a [`MetaUpdate`]: metadata from the controller's core, troubles from any.
+//! What cores tell each other in a [`MetaUpdate`]: metadata from the controller's core, troubles and that it listens
+//! from any.
 
 use bytes::Bytes;
 use engine_api::{CoreId, TroubledPartition};
@@ -10,6 +11,8 @@ use crate::seam::MetaUpdate;
 
 /// Metadata versions start at 1: this one says that the update is none of them.
 const TROUBLES: u64 = 0;
+/// As does this one, which no count of changes reaches.
+const LISTENING: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(crate) enum News {
@@ -17,6 +20,8 @@ pub(crate) enum News {
     Command(Command),
     /// All partitions of that core that cannot be written.
     Troubles(CoreId, Vec<TroubledPartition>),
+    /// That core reads what its clients send.
+    Listening(CoreId),
 }
 
 #[derive(Archive, Serialize, Deserialize)]
@@ -54,9 +59,17 @@ pub(crate) fn troubles(core: CoreId, list: &[TroubledPartition]) -> MetaUpdate {
     MetaUpdate { version: TROUBLES, snapshot: false, bytes: Bytes::from_owner(bytes) }
 }
 
+pub(crate) fn listening(core: CoreId) -> MetaUpdate {
+    MetaUpdate { version: LISTENING, snapshot: false, bytes: Bytes::copy_from_slice(&[core.0]) }
+}
+
 pub(crate) fn read(update: &MetaUpdate) -> Result<News, DecodeError> {
     if update.snapshot {
         return Ok(News::Snapshot(Box::new(ClusterState::decode(&update.bytes)?)));
+    }
+    if update.version == LISTENING {
+        let core = update.bytes.first().ok_or(DecodeError::Archive)?;
+        return Ok(News::Listening(CoreId(*core)));
     }
     if update.version != TROUBLES {
         return Ok(News::Command(Command::decode(&update.bytes)?));

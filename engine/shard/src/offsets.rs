@@ -11,7 +11,8 @@ pub(crate) const RESERVED: &str = "it is the broker's own, for consumer groups";
 /// has been overtaken.
 const CONFIGS: [(&str, &str); 8] = [
     ("cleanup.policy", "compact"),
-    // One piece of what a coordinator stores: a generation with all its members.
+    // One piece of what a coordinator stores: a generation with all its members. More is refused, see
+    // `GroupError::TooLarge`.
     ("max.message.bytes", "8388608"),
     ("message.timestamp.type", "CreateTime"),
     ("min.insync.replicas", "1"),

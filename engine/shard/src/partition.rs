@@ -19,13 +19,14 @@ use engine_api::{
     Acks, Durability, PartitionId, Produced, ReplySlot, Request, Response, StageTimings, TroubledPartition,
 };
 use engine_meta::TopicConfig;
-use storage_frame::{LeaderEpoch, LogId, Now, Offset};
+use storage_frame::{LeaderEpoch, LogId, Now, Offset, TimestampMs};
 use storage_log::{Log, LogConfig, LogEvent, LogState, ReadId, Recovered};
 
 use crate::context::{Context, Refusal, refuse};
 use crate::coordinator::Coordinator;
 use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
 use crate::producers::Producers;
+use crate::readers::Readers;
 use crate::seam::{Level, PartitionEnds};
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiting};
 
@@ -61,6 +62,7 @@ pub(crate) struct Partition {
     /// Reads and finds the log has not answered.
     pub(super) reads: Vec<(ReadId, WaiterKey)>,
     pub(super) producers: Option<Box<Producers>>,
+    pub(super) readers: Readers,
     /// Of a partition of the offsets topic.
     pub(super) coordinator: Option<Box<Coordinator>>,
     /// In the shard's count of logs to be opened.
@@ -110,6 +112,7 @@ pub(super) struct WaitingProduce {
     pub(super) base: Offset,
     pub(super) end: Offset,
     pub(super) duplicate: bool,
+    pub(super) append_time: Option<TimestampMs>,
     pub(super) arrived: Duration,
 }
 
@@ -147,6 +150,7 @@ impl Partition {
             waiters: Vec::new(),
             reads: Vec::new(),
             producers: None,
+            readers: Readers::default(),
             coordinator: None,
             counted: Counted::ToOpen,
             trouble: None,
@@ -310,6 +314,7 @@ impl Partition {
             leader_epoch: self.epoch,
             durability,
             duplicate: produce.duplicate,
+            append_time: produce.append_time,
             timings,
         };
         ctx.reply(produce.slot, Response::Produce(Ok(produced)));

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use engine_api::{
-    Fetch, FetchError, Fetched, FindOffset, FoundOffset, Lag, Place, ReplySlot, Request, Response,
+    Fetch, FetchError, Fetched, FindOffset, FoundOffset, Lag, MeasureLag, Place, ReplySlot, Request, Response,
 };
 use storage_frame::{Frame, FrameHeader, Now, Offset};
 use storage_log::{Find, LogState, Read, ReadError, ReadId};
@@ -29,6 +29,9 @@ struct Asked {
 
 impl Partition {
     pub(crate) fn fetch(&mut self, ctx: &mut Context, now: Now, slot: ReplySlot, mut fetch: Fetch) {
+        if let Some(reader) = fetch.reader {
+            self.readers.note(now.mono, reader, fetch.offset);
+        }
         fetch.bytes_max = fetch.bytes_max.clamp(1, FETCH_BYTES_MAX);
         fetch.bytes_min = fetch.bytes_min.min(fetch.bytes_max);
         let may_wait = fetch.bytes_min > 0 && fetch.wait_max != Some(Duration::ZERO);
@@ -90,17 +93,18 @@ impl Partition {
         Err(lost.unwrap_or(FetchError::OffsetOutOfRange { asked, log_start, high_watermark }))
     }
 
-    /// How far behind `offset` is; never asks the disk.
-    pub(crate) fn measure(&self, offset: Offset) -> Result<Lag, FetchError> {
+    /// How far behind a place is; never asks the disk.
+    pub(crate) fn measure(&self, now: Now, measure: MeasureLag) -> Result<Lag, FetchError> {
         let refusal = match self.stage {
             Stage::Open => match &self.trouble {
                 Some(why) if !self.is_known => Refusal::StorageFailed(why.clone()),
                 _ => {
                     let (log_start, high_watermark) = (self.log().start(), self.commit_end);
-                    let from = offset.max(log_start);
+                    let from = measure.offset.max(log_start);
+                    let read = measure.reader.and_then(|reader| self.readers.find(now.mono, reader));
                     let timestamp =
                         if from < high_watermark { self.log().timestamp_near(from) } else { None };
-                    return Ok(Lag { log_start, high_watermark, timestamp });
+                    return Ok(Lag { log_start, high_watermark, timestamp, read });
                 }
             },
             Stage::Unopened | Stage::Opening => Refusal::NotReady,

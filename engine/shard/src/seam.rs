@@ -75,6 +75,8 @@ pub enum Input {
     FreeSpace {
         free_bytes: u64,
     },
+    /// Requests of this core's clients are not read for now, or are again.
+    Paused(bool),
     /// Every 10 ms.
     Tick,
     /// Refuse new work, finish and sync what was accepted, close the logs, then `Effect::Stopped`.
@@ -177,6 +179,15 @@ pub struct PartitionEnds {
     pub index: u32,
     pub start: Offset,
     pub end: Offset,
+}
+
+/// What a group has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffsets {
+    pub group: String,
+    pub members: u64,
+    /// Topic, partition, offset; in order.
+    pub committed: Vec<(String, u32, Offset)>,
 }
 
 /// Consumer groups, as their coordinators know them.

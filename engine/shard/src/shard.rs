@@ -55,7 +55,7 @@ impl Shard {
         assert!(config.core.0 < config.cores, "core {} of {}", config.core.0, config.cores);
         let cores = usize::from(config.cores);
         let is_controller = config.core == CoreId(0);
-        let ctx = Context::new(config);
+        let ctx = Context::new(config, now);
         Self {
             controller: is_controller.then(|| Box::new(Controller::new(&ctx, now))),
             ctx,
@@ -109,6 +109,9 @@ impl Shard {
 
     /// Changes memory and never waits. What follows from it is told by [`end_turn`](Self::end_turn).
     pub fn handle(&mut self, now: Now, input: Input) {
+        if let Some(change) = self.ctx.hearing.pass(now.mono) {
+            self.tell_heard(change);
+        }
         match input {
             Input::Request { slot, request } => self.on_request(now, slot, request),
             Input::Cancel(slot) => self.on_cancel(now, slot),
@@ -130,6 +133,7 @@ impl Shard {
             }
             Input::Answer { key, response } => self.on_answer(now, key, &response),
             Input::FreeSpace { free_bytes } => self.on_free_space(free_bytes),
+            Input::Paused(is_paused) => self.ctx.hearing.pause(is_paused),
             Input::Tick => self.on_tick(now),
             Input::Stop => self.on_stop(now),
         }
@@ -244,7 +248,7 @@ impl Shard {
             }
             Request::Group(asked) => return self.on_group(now, slot, asked),
             Request::ListGroups(list) => return self.on_list_groups(slot, list),
-            Request::MeasureLag(measure) => return self.on_measure(slot, measure),
+            Request::MeasureLag(measure) => return self.on_measure(now, slot, measure),
             Request::Produce(ref produce) => produce.partition,
             Request::Fetch(ref fetch) => fetch.partition,
             Request::FindOffset(ref find) => find.partition,
@@ -290,6 +294,7 @@ impl Shard {
                 self.apply(now, &command);
                 self.ctx.out.push(Effect::MetaApplied { version: update.version });
             }
+            News::Listening(core) => self.ctx.hearing.on_listening(core),
             News::Troubles(core, list) => self.troubles[usize::from(core.0)] = list,
         }
     }

@@ -198,6 +198,7 @@ fn group_error(error: &GroupError) -> Name {
         GroupError::NoSpace => "no_space",
         GroupError::Overloaded => "overloaded",
         GroupError::ShuttingDown => "shutting_down",
+        GroupError::TooLarge { .. } => "too_large",
     }
 }
 
@@ -251,6 +252,7 @@ fn topic_error(error: &TopicError) -> Name {
         TopicError::NoSpace => "no_space",
         TopicError::NotReady => "not_ready",
         TopicError::ShuttingDown => "shutting_down",
+        TopicError::Changed { .. } => "changed",
     }
 }
 

@@ -29,7 +29,9 @@ impl Partition {
         match self.accept(ctx, now, frame) {
             Err(error) => ctx.reply(slot, Response::Produce(Err(error))),
             Ok((base, end, duplicate)) => {
-                let produce = WaitingProduce { slot, acks, base, end, duplicate, arrived: now.mono };
+                let append_time = (self.appends_time() && !duplicate).then_some(now.wall);
+                let produce =
+                    WaitingProduce { slot, acks, base, end, duplicate, append_time, arrived: now.mono };
                 match acks {
                     Acks::None => self.answer(ctx, &produce, Durability::Accepted, StageTimings::default()),
                     Acks::Leader | Acks::All => {
@@ -88,7 +90,7 @@ impl Partition {
         }
         let base = self.log().staged_end();
         frame.assign(base, self.epoch);
-        if self.topic.config.timestamps == TimestampKind::LogAppend {
+        if self.appends_time() {
             frame.set_append_time(now.wall);
         }
         if frame.header().producer.is_some() {
@@ -103,6 +105,11 @@ impl Partition {
         assert_eq!(log.staged_end(), end, "a frame's records follow each other");
         self.uncommitted.push_back((end, frame_bytes));
         Ok((base, end, false))
+    }
+
+    /// The broker's clock stands for every record's time.
+    fn appends_time(&self) -> bool {
+        self.topic.config.timestamps == TimestampKind::LogAppend
     }
 
     fn note_producer(&mut self, ctx: &mut Context, now: Now, header: &FrameHeader) {

@@ -391,6 +391,7 @@ impl CoreLogic {
         reach::mark!("turn.clients_resumed", !pause);
         self.server.set_paused(at, pause);
         self.kafka.set_paused(at, pause);
+        self.note(Input::Paused(pause));
         asks_can_go || !pause
     }
 

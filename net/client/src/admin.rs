@@ -89,7 +89,7 @@ impl Admin {
     pub async fn delete_topic(&self, name: &str) -> Result<(), RequestError<TopicError>> {
         let answer_of =
             |response| if let Response::DeleteTopic(result) = response { Some(result) } else { None };
-        let request = Request::DeleteTopic(DeleteTopic { name: name.into() });
+        let request = Request::DeleteTopic(DeleteTopic { name: name.into(), id: None });
         let result = self.shared.ask_until(&request, answer_of, is_passing).await;
         self.shared.forget_topic(name);
         result

@@ -418,6 +418,7 @@ impl GroupConsumer {
         }
         while !starts.is_empty() {
             let mut config = ReaderConfig::new(topic).partitions(starts.keys().copied());
+            config.group = Some(self.group.clone());
             config.starts = starts.iter().map(|(partition, (at, _))| (*partition, *at)).collect();
             config.unavailable_timeout = self.options.unavailable_timeout;
             match Reader::open(Arc::clone(&self.shared), config).await {

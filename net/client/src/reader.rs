@@ -41,6 +41,8 @@ pub struct ReaderConfig {
     pub unavailable_timeout: Duration,
     /// Instead of `start`, in these partitions.
     pub(crate) starts: BTreeMap<u32, Offset>,
+    /// Of which the reader is a member: the broker is told.
+    pub(crate) group: Option<String>,
 }
 
 impl ReaderConfig {
@@ -56,6 +58,7 @@ impl ReaderConfig {
             plain_bytes_max: storage_frame::FRAME_BYTES_MAX,
             unavailable_timeout: Duration::from_secs(120),
             starts: BTreeMap::new(),
+            group: None,
         }
     }
 

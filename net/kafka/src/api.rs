@@ -99,6 +99,11 @@ pub(crate) trait Pending: Send {
         0
     }
 
+    /// Takes as much as a connection may have for itself: no more requests are taken while it is open.
+    fn is_wide(&self) -> bool {
+        false
+    }
+
     /// The answer to the ask that was made with `tag`. `None`: not done yet. When it is done, asks still open are
     /// cancelled.
     fn answered(&mut self, context: &mut Context<'_>, tag: usize, response: Response) -> Option<Outcome>;

@@ -40,6 +40,12 @@ struct Flight {
     state: State,
 }
 
+impl Flight {
+    fn is_wide(&self) -> bool {
+        matches!(&self.state, State::Open(pending) if pending.is_wide())
+    }
+}
+
 enum State {
     Open(Box<dyn Pending>),
     Done(Reply),
@@ -173,6 +179,7 @@ impl Conn {
         !self.is_closing
             && !self.is_draining
             && self.flights.len() < FLIGHTS_MAX
+            && !self.flights.iter().any(Flight::is_wide)
             && self.asks_open < CONN_ASKS_MAX
             && self.flight_bytes + self.out_bytes < HELD_BYTES_MAX
     }

@@ -1,5 +1,6 @@
 //! What a handler sees of the broker while it works on one request.
 
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -97,8 +98,9 @@ impl<'a> Context<'a> {
     }
 
     /// `/127.0.0.1`, as Kafka prints a client.
-    pub(crate) fn client_host(&self) -> String {
-        format!("/{}", self.peer.remote.ip().to_canonical())
+    pub(crate) fn client_host(&self) -> impl Display + use<> {
+        let host = self.peer.remote.ip().to_canonical();
+        fmt::from_fn(move |f| write!(f, "/{host}"))
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn topic_error(error: &TopicError) -> ResponseError {
         TopicError::Config { .. } => ResponseError::InvalidConfig,
         TopicError::StorageFailed { .. } | TopicError::NoSpace => ResponseError::KafkaStorageError,
         // Clients try again elsewhere or later.
-        TopicError::NotReady | TopicError::ShuttingDown => ResponseError::LeaderNotAvailable,
+        TopicError::NotReady | TopicError::ShuttingDown | TopicError::Changed { .. } => {
+            ResponseError::LeaderNotAvailable
+        }
     }
 }
 

@@ -19,13 +19,15 @@ use crate::mirror::{FramesRaw, RefusedRaw, Wire, check_names};
 use crate::reader::Message;
 
 /// Starts a read stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRead {
     pub partition: PartitionId,
     /// The first push begins with the frame that contains it.
     pub offset: Offset,
     /// Frames of one push; at least one frame comes however large it is. 0: the broker's choice.
     pub bytes_max: u32,
+    /// That of the reader, if it is a member of one: its coordinator can tell that the member reads.
+    pub group: Option<String>,
 }
 
 /// The read stream exists; [`Frames`] follow as there are records.

@@ -49,7 +49,15 @@ macro_rules! newtype {
 }
 
 plain!(bool, u8, u16, u32, u64, u128, i64);
-newtype!(TopicId = u128, NodeId = u32, CoreId = u8, LeaderEpoch = u32, LogId = u64, TimestampMs = i64);
+newtype!(
+    TopicId = u128,
+    NodeId = u32,
+    CoreId = u8,
+    LeaderEpoch = u32,
+    LogId = u64,
+    TimestampMs = i64,
+    ReaderId = u64
+);
 
 impl Wire for Offset {
     type Raw = u64;
@@ -172,11 +180,14 @@ mod group;
 
 mirror_struct! {
     PartitionId => PartitionIdRaw { topic: TopicId, index: u32 }
-    crate::OpenRead => OpenReadRaw { partition: PartitionId, offset: Offset, bytes_max: u32 }
+    crate::OpenRead => OpenReadRaw {
+        partition: PartitionId, offset: Offset, bytes_max: u32, group: Option<String>,
+    }
     crate::ReadOpened => ReadOpenedRaw { log_start: Offset, high_watermark: Offset }
     StageTimings => StageTimingsRaw { queue: Duration, disk: Duration, replicate: Duration }
     Produced => ProducedRaw {
         base_offset: Offset, timings: StageTimings, leader_epoch: LeaderEpoch, durability: Durability, duplicate: bool,
+        append_time: Option<TimestampMs>,
     }
     FindOffset => FindOffsetRaw { partition: PartitionId, place: Place }
     FoundOffset => FoundOffsetRaw {
@@ -188,8 +199,9 @@ mirror_struct! {
     }
     AlterTopic => AlterTopicRaw {
         name: String, partitions: Option<u32>, configs: Vec<(String, Option<String>)>,
+        based_on: Option<Vec<(String, String)>>,
     }
-    DeleteTopic => DeleteTopicRaw { name: String }
+    DeleteTopic => DeleteTopicRaw { name: String, id: Option<TopicId> }
     DescribeTopics => DescribeTopicsRaw { names: Vec<String> }
     TopicDescription => TopicDescriptionRaw {
         name: String, id: TopicId, replicas: u32, partitions: Vec<PartitionDescription>, configs: Vec<ConfigEntry>,
@@ -252,6 +264,7 @@ mirror_enum! {
         NoSpace,
         NotReady,
         ShuttingDown,
+        Changed { name: String },
     }
     InitProducerError => InitProducerErrorRaw {
         StorageFailed { why: String },

@@ -53,17 +53,21 @@ fn request() -> impl Strategy<Value = Request> {
                 configs
             })
         ),
-        (text(), some(any::<u32>()), list((text(), some(text())))).prop_map(|(name, partitions, configs)| {
-            Request::AlterTopic(AlterTopic { name, partitions, configs })
-        }),
-        text().prop_map(|name| Request::DeleteTopic(DeleteTopic { name })),
+        (text(), some(any::<u32>()), list((text(), some(text()))), some(list((text(), text())))).prop_map(
+            |(name, partitions, configs, based_on)| {
+                Request::AlterTopic(AlterTopic { name, partitions, configs, based_on })
+            }
+        ),
+        (text(), some(any::<u128>().prop_map(TopicId)))
+            .prop_map(|(name, id)| Request::DeleteTopic(DeleteTopic { name, id })),
         list(text()).prop_map(|names| Request::DescribeTopics(DescribeTopics { names })),
         Just(Request::DescribeCluster),
         Just(Request::InitProducer),
         group_request().prop_map(Request::Group),
         any::<u8>().prop_map(|core| Request::ListGroups(ListGroups { core: CoreId(core) })),
-        (partition(), offset())
-            .prop_map(|(partition, offset)| Request::MeasureLag(MeasureLag { partition, offset })),
+        (partition(), offset(), some(any::<u64>().prop_map(ReaderId))).prop_map(
+            |(partition, offset, reader)| Request::MeasureLag(MeasureLag { partition, offset, reader })
+        ),
     ]
 }
 
@@ -74,8 +78,10 @@ fn produced() -> impl Strategy<Value = Produced> {
         Just(Durability::LeaderDisk),
         Just(Durability::AllDisks)
     ];
-    (offset(), any::<u32>(), durability, any::<bool>(), any::<[u32; 3]>()).prop_map(
-        |(base_offset, epoch, durability, duplicate, [queue, disk, replicate])| Produced {
+    let append_time = some(any::<i64>().prop_map(TimestampMs));
+    (offset(), any::<u32>(), durability, any::<bool>(), any::<[u32; 3]>(), append_time).prop_map(
+        |(base_offset, epoch, durability, duplicate, [queue, disk, replicate], append_time)| Produced {
+            append_time,
             base_offset,
             leader_epoch: LeaderEpoch(epoch),
             durability,
@@ -152,6 +158,7 @@ fn topic_error() -> impl Strategy<Value = TopicError> {
         text().prop_map(|why| TopicError::Config { why }),
         text().prop_map(|why| TopicError::StorageFailed { why }),
         Just(TopicError::NoSpace),
+        text().prop_map(|name| TopicError::Changed { name }),
         Just(TopicError::NotReady),
         Just(TopicError::ShuttingDown),
     ]
@@ -326,9 +333,9 @@ proptest! {
 
     #[test]
     fn read_messages_come_back_as_they_were(
-        partition in partition(), offset in offset(), bytes_max: u32, error in fetch_error(),
+        partition in partition(), offset in offset(), bytes_max: u32, group in some(text()), error in fetch_error(),
     ) {
-        let open = OpenRead { partition, offset, bytes_max };
+        let open = OpenRead { partition, offset, bytes_max, group };
         prop_assert_eq!(read_one(encode::open_read(1, &open)).into_client(), Ok(ClientMessage::OpenRead(open)));
         let opened = ReadOpened { log_start: Offset(1), high_watermark: offset };
         prop_assert_eq!(read_one(encode::read_opened(1, &opened)).into_server(), Ok(ServerMessage::ReadOpened(opened)));
@@ -485,7 +492,7 @@ fn two_frames_in_one_produce_are_refused() {
 #[test]
 fn a_name_of_megabytes_is_refused_before_the_broker_looks_at_it() {
     let name = "x".repeat(NAME_BYTES_MAX + 1);
-    let message = read_one(encode::request(1, &Request::DeleteTopic(DeleteTopic { name })));
+    let message = read_one(encode::request(1, &Request::DeleteTopic(DeleteTopic { name, id: None })));
     assert_eq!(
         message.into_client(),
         Err(WireError::Malformed { kind: Kind::DeleteTopic, why: "a name is too long" })
@@ -531,11 +538,13 @@ fn bytes_of_messages_are_fixed() {
         "14000000 01 01 0000 0000000000000000 02010000000000000000000000000000 03000000",
     );
     check(
-        &encode::open_read(5, &OpenRead { partition, offset: Offset(7), bytes_max: 9 }),
-        "20000000 01 03 0000 0500000000000000 02010000000000000000000000000000 03000000 0700000000000000 09000000",
+        &encode::open_read(5, &OpenRead { partition, offset: Offset(7), bytes_max: 9, group: None }),
+        "29000000 01 03 0000 0500000000000000 02010000000000000000000000000000 03000000 0700000000000000 09000000
+         000000000000000000",
     );
     check(&encode::request(6, &Request::InitProducer), "00000000 01 0b 0000 0600000000000000");
     let produced = Produced {
+        append_time: None,
         base_offset: Offset(1),
         leader_epoch: LeaderEpoch(2),
         durability: Durability::LeaderDisk,
@@ -548,7 +557,8 @@ fn bytes_of_messages_are_fixed() {
     };
     check(
         &encode::produced(7, &Ok(produced)),
-        "26000000 01 82 0000 0700000000000000 0100000000000000
-         0300000000000000 0400000000000000 0500000000000000 02000000 02 01",
+        "2f000000 01 82 0000 0700000000000000 0100000000000000
+         0300000000000000 0400000000000000 0500000000000000 02000000 02 01
+         000000000000000000",
     );
 }

@@ -9,15 +9,17 @@ use storage_frame::{
 use crate::builder::empty;
 use crate::crc::crc_with_start_replaced;
 use crate::header::{
-    ATTRIBUTE_APPEND_TIME, ATTRIBUTES_AT, BatchError, BatchHeader, CRC_AT, EPOCH_AT, HEADER_BYTES,
-    MAX_TIMESTAMP_AT, NO_PRODUCER, NO_TIMESTAMP, i16_at, i32_at,
+    ATTRIBUTE_APPEND_TIME, ATTRIBUTES_AT, BatchError, BatchHeader, CRC_AT, Compression, EPOCH_AT,
+    HEADER_BYTES, MAX_TIMESTAMP_AT, NO_PRODUCER, NO_TIMESTAMP, i16_at, i32_at,
 };
+use crate::walk::check_records;
 
 /// No batch is larger: it would not be a frame.
 pub const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
 
 /// Makes what a client sent a frame without copying, if it is what a client may send: one whole batch with its
-/// checksum, counts that agree, possible timestamps, nothing that only a broker writes. Records are not looked at.
+/// checksum, counts that agree, possible timestamps, nothing that only a broker writes. Records that are not compressed
+/// lie where they say, at offsets without holes; compressed ones are not looked at.
 ///
 /// # Errors
 /// [`BatchError`].
@@ -27,6 +29,9 @@ pub fn to_frame(batch: Bytes) -> Result<Frame, BatchError> {
     }
     let header = BatchHeader::check(&batch)?;
     check_sent(&header)?;
+    if header.compression == Compression::None {
+        check_records(&batch[HEADER_BYTES..], header.offsets_count())?;
+    }
     let (first_timestamp, max_timestamp) = timestamps(&header)?;
     let frame = FrameHeader {
         encoding: Encoding::KafkaV2,

@@ -23,6 +23,7 @@ pub mod header;
 pub mod records;
 pub mod retain;
 mod varint;
+mod walk;
 
 pub use archived::{ArchivedError, from_archived};
 pub use builder::{BatchBuilder, BatchFields, PushError, empty};

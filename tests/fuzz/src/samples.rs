@@ -245,14 +245,14 @@ fn messages() -> Vec<Vec<u8>> {
             replicas: None,
             configs: set(),
         }),
-        Request::AlterTopic(AlterTopic { name: topic(), partitions: None, configs: reset }),
-        Request::DeleteTopic(DeleteTopic { name: topic() }),
+        Request::AlterTopic(AlterTopic { name: topic(), partitions: None, configs: reset, based_on: None }),
+        Request::DeleteTopic(DeleteTopic { name: topic(), id: None }),
         Request::DescribeTopics(DescribeTopics { names: vec![topic(), "b".to_owned()] }),
         Request::DescribeCluster,
         Request::InitProducer,
     ];
     let mut all: Vec<Vec<u8>> = requests.iter().map(|request| encode::request(1, request).to_vec()).collect();
-    let open = OpenRead { partition: partition(), offset: Offset(3), bytes_max: 0 };
+    let open = OpenRead { partition: partition(), offset: Offset(3), bytes_max: 0, group: None };
     all.push(encode::open_produce(&partition()).to_vec());
     all.push(encode::open_read(2, &open).to_vec());
     let mut chunks = Vec::new();
@@ -264,6 +264,7 @@ fn messages() -> Vec<Vec<u8>> {
 
 fn answers() -> Vec<Vec<u8>> {
     let produced = Produced {
+        append_time: None,
         base_offset: Offset(8),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::LeaderDisk,

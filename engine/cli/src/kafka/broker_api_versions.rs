@@ -1,5 +1,6 @@
 //! `kafka-broker-api-versions`: what each broker serves.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -49,8 +50,7 @@ fn act(args: &Args) -> Result<(), Fault> {
         match Connection::open(&address, TIMEOUT) {
             Ok(connection) => {
                 writeln!(out, "{address} (id: {id} rack: {rack} isFenced: false) -> (")?;
-                let lines: Vec<String> = connection.versions().iter().map(line).collect();
-                writeln!(out, "{}\n)", lines.join(",\n"))?;
+                writeln!(out, "{}\n)", lines(connection.versions()).join(",\n"))?;
             }
             Err(fault) => {
                 writeln!(out, "{address} (id: {id} rack: {rack} isFenced: false) -> ERROR: {fault}")?
@@ -60,11 +60,32 @@ fn act(args: &Args) -> Result<(), Fault> {
     Ok(())
 }
 
+/// In the order of keys, those included that clients know of and the broker does not serve.
+fn lines(served: &[ApiVersion]) -> Vec<String> {
+    let mut lines: BTreeMap<i16, String> = served.iter().map(|api| (api.api_key, line(api))).collect();
+    for (key, known) in (0..KEYS_END).filter_map(|key| Some((key, ApiKey::try_from(key).ok()?))) {
+        if !BROKERS_OWN.contains(&key) {
+            lines.entry(key).or_insert_with(|| format!("\t{known:?}({key}): UNSUPPORTED"));
+        }
+    }
+    lines.into_values().collect()
+}
+
+/// Above every key that there is.
+const KEYS_END: i16 = 128;
+/// What brokers and controllers say to each other: nothing that clients look for.
+const BROKERS_OWN: [i16; 24] =
+    [4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87, 91];
+
 fn line(served: &ApiVersion) -> String {
     let (key, min, max) = (served.api_key, served.min_version, served.max_version);
     let range = if min == max { min.to_string() } else { format!("{min} to {max}") };
     let Ok(known) = ApiKey::try_from(key) else { return format!("\tUNKNOWN({key}): {range}") };
-    let usable = known.valid_versions().max.min(max);
+    let ours = known.valid_versions();
+    if max < ours.min {
+        return format!("\t{known:?}({key}): {range} [unusable: node too old]");
+    }
+    let usable = ours.max.min(max);
     format!("\t{known:?}({key}): {range} [usable: {usable}]")
 }
 
@@ -80,5 +101,10 @@ mod tests {
         assert_eq!(line(&served(0, 0, 11)), "\tProduce(0): 0 to 11 [usable: 11]");
         assert_eq!(line(&served(47, 0, 0)), "\tOffsetDelete(47): 0 [usable: 0]");
         assert_eq!(line(&served(999, 0, 1)), "\tUNKNOWN(999): 0 to 1");
+        let all = lines(&[served(999, 0, 1), served(1, 4, 12), served(0, 0, 11)]);
+        assert!(all[0].starts_with("\tProduce(0)") && all[1].starts_with("\tFetch(1)"), "{all:?}");
+        assert!(all.contains(&"\tEndTxn(26): UNSUPPORTED".to_owned()), "{all:?}");
+        assert!(!all.iter().any(|line| line.contains("LeaderAndIsr")));
+        assert_eq!(all.last().map(String::as_str), Some("\tUNKNOWN(999): 0 to 1"));
     }
 }

@@ -136,9 +136,16 @@ pub(super) fn run(args: Vec<OsString>) -> ExitCode {
         Ok(args) => args,
         Err(end) => return end,
     };
-    super::end(act(&args), |fault| {
-        eprintln!("Error while executing config command with args '{}'", words.join(" "));
-        eprintln!("org.apache.kafka.common.errors.{}: {fault}", fault.exception());
+    super::end(act(&args), |fault| match fault {
+        // What the tool itself finds wrong it says and nothing else.
+        Fault::Usage(why) => eprintln!("{why}"),
+        Fault::Refused { .. } | Fault::Connection(_) | Fault::Other(_) | Fault::ReaderLeft => {
+            eprintln!("Error while executing config command with args '{}'", words.join(" "));
+            let name = fault.exception();
+            eprintln!(
+                "java.util.concurrent.ExecutionException: org.apache.kafka.common.errors.{name}: {fault}"
+            );
+        }
     })
 }
 
@@ -147,7 +154,14 @@ fn act(args: &Args) -> Result<(), Fault> {
     let (kind, name) = entity(args)?;
     let mut cluster = Cluster::connect(&args.bootstrap_server, TIMEOUT)?;
     if args.alter {
-        let needs_name = || Fault::Usage("An entity name must be specified with --alter".to_owned());
+        let needs_name = || {
+            let of = match kind {
+                TOPIC => "topics",
+                BROKER => "brokers",
+                _ => "groups",
+            };
+            Fault::Usage(format!("An entity name must be specified with --alter of {of}"))
+        };
         return alter(&mut cluster, args, &Entity { kind, name: name.ok_or_else(needs_name)? });
     }
     let names = match (name, kind) {
@@ -278,7 +292,7 @@ fn alter(cluster: &mut Cluster, args: &Args, entity: &Entity) -> Result<(), Faul
         };
         let unknown: Vec<&str> = delete.iter().copied().filter(|key| !is_set(key)).collect();
         if !unknown.is_empty() {
-            return Err(Fault::refused(40, Some(&format!("Invalid config(s): {}", unknown.join(",")))));
+            return Err(Fault::Usage(format!("Invalid config(s): {}", unknown.join(","))));
         }
     }
     let set = set.iter().map(|(key, value)| {

@@ -266,7 +266,7 @@ impl Format {
             parts.push(format!("Offset:{}", message.offset()).into_bytes());
         }
         if self.epoch {
-            parts.push(b"Epoch:-1".to_vec());
+            parts.push(b"Epoch:NOT_PRESENT".to_vec());
         }
         if self.headers {
             parts.push(self.headers(message));

@@ -94,7 +94,14 @@ pub(super) fn run(args: Vec<OsString>) -> ExitCode {
     };
     super::end(act(&args), |fault| match fault {
         Fault::Usage(why) => eprintln!("{why}"),
-        Fault::Refused { .. } | Fault::Connection(_) | Fault::Other(_) | Fault::ReaderLeft => {
+        Fault::Refused { .. } | Fault::Connection(_) => {
+            let name = fault.exception();
+            println!(
+                "\nError: Executing consumer group command failed due to \
+                 org.apache.kafka.common.errors.{name}: {fault}"
+            );
+        }
+        Fault::Other(_) | Fault::ReaderLeft => {
             println!("\nError: Executing consumer group command failed due to {fault}");
         }
     })
@@ -112,11 +119,13 @@ fn act(args: &Args) -> Result<(), Fault> {
             "Option [describe], [delete], [reset-offsets] takes one of: [all-groups], [group]".to_owned(),
         ));
     }
-    let names = if args.all_groups {
+    let mut names = if args.all_groups {
         groups::list(&mut cluster, &[])?.into_iter().map(|listed| listed.group).collect()
     } else {
         args.group.clone()
     };
+    names.sort();
+    names.dedup();
     if args.describe {
         describe(&mut cluster, args, &names)
     } else if args.delete {
@@ -129,10 +138,10 @@ fn act(args: &Args) -> Result<(), Fault> {
 }
 
 fn list(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
-    let states = args.state.as_deref().unwrap_or_default();
-    let states: Vec<String> =
-        states.split(',').map(str::trim).filter(|state| !state.is_empty()).map(layout::state_name).collect();
-    let listed = groups::list(cluster, &states)?;
+    let states = layout::states(args.state.as_deref().unwrap_or_default())?;
+    let types = layout::types(args.group_type.as_deref().unwrap_or_default())?;
+    let mut listed = groups::list(cluster, &states)?;
+    listed.retain(|listed| types.is_empty() || types.iter().any(|kind| kind == layout::type_name(listed)));
     let text = layout::list(&listed, args.state.is_some(), args.group_type.is_some());
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
@@ -172,7 +181,8 @@ fn delete(cluster: &mut Cluster, names: &[String]) -> Result<(), Fault> {
         match groups::delete(cluster, name) {
             Ok(()) => deleted.push(format!("'{name}'")),
             Err(fault) => failed.push(format!(
-                "* Group '{name}' could not be deleted due to: org.apache.kafka.common.errors.{}: {fault}",
+                "* Group '{name}' could not be deleted due to: java.util.concurrent.ExecutionException: \
+                 org.apache.kafka.common.errors.{}: {fault}",
                 fault.exception()
             )),
         }
@@ -192,10 +202,11 @@ fn delete(cluster: &mut Cluster, names: &[String]) -> Result<(), Fault> {
 fn reset_offsets(cluster: &mut Cluster, args: &Args, names: &[String]) -> Result<(), Fault> {
     if args.topic.is_empty() && !args.all_topics && args.to.from_file.is_none() {
         return Err(Fault::Usage(
-            "Option [reset-offsets] takes one of: [all-topics], [topic], [from-file]".to_owned(),
+            "One of the reset scopes should be defined: --all-topics, --topic.".to_owned(),
         ));
     }
     if !args.execute && !args.dry_run {
+        // The first sentence is Kafka's, whose scripts it warns; what it announces is not planned here.
         eprintln!("WARN: No action will be performed as the --execute option is missing.");
     }
     let mut all = Vec::new();
@@ -221,8 +232,11 @@ fn reset_offsets(cluster: &mut Cluster, args: &Args, names: &[String]) -> Result
 fn delete_offsets(cluster: &mut Cluster, args: &Args, names: &[String]) -> Result<(), Fault> {
     for name in names {
         let places: Vec<Place> = reset::places(cluster, name, &args.topic)?;
-        let each = groups::delete_offsets(cluster, name, &places)?;
-        let text = layout::deleted_offsets(name, &args.topic, &each);
+        let outcome = groups::delete_offsets(cluster, name, &places);
+        if let Err(fault @ (Fault::Connection(_) | Fault::ReaderLeft)) = outcome {
+            return Err(fault);
+        }
+        let text = layout::deleted_offsets(name, &args.topic, &outcome);
         std::io::stdout().write_all(text.as_bytes())?;
     }
     Ok(())

@@ -57,7 +57,11 @@ fn act(args: &Args) -> Result<(), Fault> {
     for ((topic, partition), low_watermark) in low_watermarks {
         match low_watermark {
             Ok(offset) => writeln!(out, "partition: {topic}-{partition}\tlow_watermark: {offset}")?,
-            Err(fault) => writeln!(out, "partition: {topic}-{partition}\terror: {fault}")?,
+            Err(fault) => writeln!(
+                out,
+                "partition: {topic}-{partition}\terror: org.apache.kafka.common.errors.{}: {fault}",
+                fault.exception()
+            )?,
         }
     }
     Ok(())
@@ -65,20 +69,26 @@ fn act(args: &Args) -> Result<(), Fault> {
 
 fn parse(file: &[u8]) -> Result<BTreeMap<Place, i64>, Fault> {
     let wrong = |why: &str| Fault::Usage(format!("The offset json file is wrong: {why}"));
-    let json: Value = serde_json::from_slice(file).map_err(|error| wrong(&error.to_string()))?;
-    if json.get("version").is_some_and(|version| version != 1) {
-        return Err(wrong("its version is not 1"));
+    let said = |what: &str| Fault::Usage(what.to_owned());
+    let json: Value =
+        serde_json::from_slice(file).map_err(|_| said("The input string is not a valid JSON"))?;
+    if let Some(version) = json.get("version").filter(|version| **version != 1) {
+        return Err(said(&format!("Not supported version field value {version}")));
     }
-    let partitions = json["partitions"].as_array().ok_or_else(|| wrong("partitions are missing"))?;
-    let mut offsets = BTreeMap::new();
+    let partitions = json["partitions"].as_array().ok_or_else(|| said("Missing partitions field"))?;
+    let (mut offsets, mut twice) = (BTreeMap::new(), Vec::new());
     for partition in partitions {
         let topic = partition["topic"].as_str().ok_or_else(|| wrong("a topic is missing"))?;
         let index = partition["partition"].as_i64().and_then(|index| i32::try_from(index).ok());
         let index = index.ok_or_else(|| wrong("a partition is missing"))?;
         let offset = partition["offset"].as_i64().ok_or_else(|| wrong("an offset is missing"))?;
         if offsets.insert((topic.to_owned(), index), offset).is_some() {
-            return Err(wrong("a partition is named twice"));
+            twice.push(format!("{topic}-{index}"));
         }
+    }
+    if !twice.is_empty() {
+        let twice = twice.join(",");
+        return Err(said(&format!("Offset json file contains duplicate topic partitions: {twice}")));
     }
     Ok(offsets)
 }
@@ -124,5 +134,12 @@ mod tests {
         for wrong in ["", "{}", r#"{"partitions": [{}]}"#, r#"{"partitions": [], "version": 2}"#] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
+        let said = |file: &str| parse(file.as_bytes()).unwrap_err().to_string();
+        assert_eq!(said("{"), "The input string is not a valid JSON");
+        assert_eq!(said(r#"{"version": 2}"#), "Not supported version field value 2");
+        assert_eq!(said("{}"), "Missing partitions field");
+        let one = r#"{"topic": "chat", "partition": 1, "offset": 7}"#;
+        let twice = said(&format!(r#"{{"partitions": [{one}, {one}]}}"#));
+        assert_eq!(twice, "Offset json file contains duplicate topic partitions: chat-1");
     }
 }

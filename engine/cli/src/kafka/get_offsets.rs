@@ -52,11 +52,12 @@ pub(super) fn run(args: Vec<OsString>) -> ExitCode {
 
 fn parse_time(text: &str) -> Result<i64, String> {
     match text {
-        "earliest" => Ok(EARLIEST),
+        // Every record is local.
+        "earliest" | "earliest-local" | "-4" => Ok(EARLIEST),
         "latest" => Ok(LATEST),
         "max-timestamp" => Ok(MAX_TIMESTAMP),
         number => number.parse().map_err(|_| {
-            format!("Malformed time argument {text}. Please use -1 or latest / -2 or earliest / -3 or max-timestamp, or a specified long format timestamp")
+            format!("Malformed time argument {text}. Please use -1 or latest / -2 or earliest / -3 or max-timestamp / -4 or earliest-local / -5 or latest-tiered, or a specified long format timestamp")
         }),
     }
 }
@@ -94,17 +95,25 @@ fn act(args: &Args) -> Result<(), Fault> {
             "Could not match any topic-partitions with the specified filters".to_owned(),
         ));
     }
-    let mut out = std::io::stdout().lock();
-    for ((topic, partition), offset) in offsets::list(&mut cluster, &places, args.time)? {
-        match offset {
-            Ok(none) if none < 0 => writeln!(out, "{topic}:{partition}:")?,
-            Ok(offset) => writeln!(out, "{topic}:{partition}:{offset}")?,
-            Err(fault) => {
-                eprintln!("Skip getting offsets for topic-partition {topic}-{partition} due to: {fault}")
-            }
+    let found = offsets::list(&mut cluster, &places, args.time)?;
+    for ((topic, partition), offset) in &found {
+        if let Err(fault) = offset {
+            eprintln!(
+                "Skip getting offsets for topic-partition {topic}-{partition} due to error: \
+                 org.apache.kafka.common.errors.{}: {fault}",
+                fault.exception()
+            );
         }
     }
-    Ok(())
+    let known = found.into_iter().filter_map(|(place, offset)| Some((place, offset.ok()?)));
+    Ok(std::io::stdout().write_all(lines(known.collect()).as_bytes())?)
+}
+
+/// Without partitions where nothing was found, in the order of their names: `t-10` before `t-2`.
+fn lines(mut found: Vec<(Place, i64)>) -> String {
+    found.retain(|(_, offset)| *offset >= 0);
+    found.sort_by_cached_key(|((topic, partition), _)| format!("{topic}-{partition}"));
+    found.iter().map(|((topic, partition), offset)| format!("{topic}:{partition}:{offset}\n")).collect()
 }
 
 /// `topic:0-3,other:1,third:2-,fourth`.
@@ -135,6 +144,13 @@ mod tests {
         let spans: Vec<Span> = spans.into_iter().map(|(_, span)| span).collect();
         assert_eq!(spans, [(1, 2), (2, 4), (5, i32::MAX), (0, 1), (0, i32::MAX)]);
         assert!(parse_spans("a:x").is_err());
+    }
+
+    #[test]
+    fn offsets_are_printed_in_the_order_of_names_and_only_where_there_are_some() {
+        let at = |topic: &str, partition, offset| ((topic.to_owned(), partition), offset);
+        let found = vec![at("b", 0, 3), at("a", 2, 0), at("a", 10, 7), at("a", 3, -1)];
+        assert_eq!(lines(found), "a:10:7\na:2:0\nb:0:3\n");
     }
 
     #[test]

@@ -139,6 +139,7 @@ fn create(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
              collide. To avoid issues it is best to use either, but not both."
         );
     }
+    check_counts(args)?;
     let configs = args.config.iter().map(|config| {
         let (key, value) = properties::pair(config)?;
         Ok(CreatableTopicConfig::default().with_name(text(&key)).with_value(Some(text(&value))))
@@ -168,6 +169,17 @@ fn create(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
         Err(fault) => Err(fault),
         Ok(()) => Ok(writeln!(std::io::stdout(), "Created topic {name}.")?),
     }
+}
+
+fn check_counts(args: &Args) -> Result<(), Fault> {
+    if args.replication_factor.is_some_and(|count| count < 1) {
+        let why = format!("The replication factor must be between 1 and {} inclusive", i16::MAX);
+        return Err(Fault::Usage(why));
+    }
+    if args.partitions.is_some_and(|count| count < 1) {
+        return Err(Fault::Usage("The partitions must be greater than 0".to_owned()));
+    }
+    Ok(())
 }
 
 fn replica_assignment(text: &str) -> Result<Vec<CreatableReplicaAssignment>, Fault> {
@@ -213,11 +225,10 @@ fn name(topic: &MetadataResponseTopic) -> String {
 }
 
 fn list(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {
-    let mut out = std::io::stdout().lock();
-    for topic in meant(cluster, args)? {
-        writeln!(out, "{}", name(&topic))?;
-    }
-    Ok(())
+    let mut names: Vec<String> = meant(cluster, args)?.iter().map(name).collect();
+    names.sort();
+    // An empty line where there are none, as Kafka prints it.
+    Ok(writeln!(std::io::stdout(), "{}", names.join("\n"))?)
 }
 
 fn describe(cluster: &mut Cluster, args: &Args) -> Result<(), Fault> {

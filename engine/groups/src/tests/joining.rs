@@ -303,3 +303,22 @@ fn whoever_hangs_up_while_it_waits_is_not_waited_for() {
     h.pass(SESSION + Duration::from_millis(200));
     assert_eq!(h.describe("g").state, GroupState::Empty);
 }
+
+#[test]
+fn members_that_do_not_fit_into_a_record_are_refused_and_the_others_stay() {
+    let mut h = Harness::new();
+    let large = |member: &str| JoinGroup {
+        protocol: MemberProtocol::Classic {
+            protocol_type: "consumer".into(),
+            protocols: vec![("range".into(), vec![0; (1 << 20) - 100].into())],
+        },
+        ..classic(member)
+    };
+    let keys: Vec<u64> = (0..9).map(|_| h.join("g", large(""))).collect();
+    assert!(matches!(h.error(keys[8]), GroupError::TooLarge { .. }));
+    assert_eq!(h.describe("g").members.len(), 8);
+    // Who is in it already takes its own place.
+    let first = h.joined(keys[0]);
+    let again = h.join("g", large(&first.member));
+    assert!(!matches!(h.answer(again), Some(Err(_))), "it is in already");
+}

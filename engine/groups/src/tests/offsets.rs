@@ -6,6 +6,7 @@ use engine_api::*;
 use storage_frame::Offset;
 
 use super::harness::*;
+use crate::{Measured, Place};
 
 fn of(h: &mut Harness, partition: u32) -> Option<u64> {
     h.committed("g", "t", partition).map(|committed| committed.offset.0)
@@ -244,7 +245,7 @@ fn a_member_that_does_nothing_while_there_is_something_to_do_is_stuck() {
         h.now.mono += Duration::from_secs(30);
         h.answered("g", commit(me.clone(), &[("t", 1, 2 + offset)])).unwrap();
         for partition in 0..2 {
-            h.groups.lag_measured(h.now, "g", "t", partition, 100, Some(5));
+            h.groups.lag_measured(h.now, "g", "t", partition, behind(100, None));
         }
         h.settle();
     }
@@ -254,6 +255,64 @@ fn a_member_that_does_nothing_while_there_is_something_to_do_is_stuck() {
     assert_eq!(told, 1);
     h.answered("g", commit(me, &[("t", 0, 2)])).unwrap();
     h.now.mono += Duration::from_secs(30);
-    h.groups.lag_measured(h.now, "g", "t", 0, 99, None);
+    h.groups.lag_measured(h.now, "g", "t", 0, behind(99, None));
     assert_eq!(h.describe("g").members[0].stuck, []);
+}
+
+fn behind(records: u64, read_ago: Option<u64>) -> Measured {
+    Measured { records, age: Some(Duration::from_secs(5)), read_ago: read_ago.map(Duration::from_secs) }
+}
+
+#[test]
+fn a_member_that_fetches_or_has_read_everything_is_not_stuck_whatever_it_commits() {
+    let mut h = Harness::new();
+    let key = h.join("g", native("", &["t"], Assignor::Range));
+    h.joined(key);
+    for turn in 1..=20 {
+        h.now.mono += Duration::from_secs(30);
+        h.groups.lag_measured(h.now, "g", "t", 0, behind(100, Some(7)));
+        h.groups.lag_measured(h.now, "g", "t", 1, behind(0, None));
+        // Long ago, before the member did nothing.
+        h.groups.lag_measured(h.now, "g", "t", 2, behind(1, Some(30 * turn)));
+        h.settle();
+    }
+    assert_eq!(h.describe("g").members[0].stuck, [("t".to_owned(), 2)]);
+    assert_eq!(h.groups.stuck().collect::<Vec<_>>(), [("g", 1)]);
+    h.now.mono += Duration::from_secs(30);
+    h.groups.lag_measured(h.now, "g", "t", 2, behind(1, Some(29)));
+    assert_eq!(h.describe("g").members[0].stuck, []);
+}
+
+#[test]
+fn places_are_all_partitions_with_a_commit_or_a_member_each_once() {
+    let mut h = Harness::new();
+    h.world.topics.insert("u".into(), 1);
+    let key = h.join("g", native("", &["t"], Assignor::Range));
+    let joined = h.joined(key);
+    let me = id(&joined.member, joined.generation);
+    h.answered("g", commit(me, &[("t", 1, 4), ("u", 0, 9)])).unwrap();
+    let one = h.join("k", classic(""));
+    let one = h.joined(one);
+    let sync = h.sync("k", &one, &[(&one.member, &assignment("t", &[2]))]);
+    h.synced(sync);
+    let native = Some(ReaderId::of_group("g"));
+    let client = Some(ReaderId::of_client("c", "/127.0.0.1"));
+    let place = |group, topic, partition, committed: Option<u64>, reader| Place {
+        group,
+        topic,
+        partition,
+        committed: committed.map(Offset),
+        reader,
+    };
+    let expected = [
+        place("g", "t", 0, None, native),
+        place("g", "t", 1, Some(4), native),
+        place("g", "t", 2, None, native),
+        place("g", "u", 0, Some(9), None),
+        place("k", "t", 2, None, client),
+    ];
+    for skip in 0..=expected.len() {
+        assert_eq!(h.groups.places(skip).collect::<Vec<_>>(), expected[skip..]);
+    }
+    assert_eq!(h.groups.places_count(), expected.len());
 }

@@ -32,7 +32,7 @@ fn create(state: &mut ClusterState, id: u128, name: &str, partitions: u32) {
 }
 
 fn delete(state: &mut ClusterState, name: &str) {
-    let command = state.check_delete(&DeleteTopic { name: name.into() }).expect("a known topic");
+    let command = state.check_delete(&DeleteTopic { name: name.into(), id: None }).expect("a known topic");
     state.apply(&command).expect("checked");
 }
 
@@ -66,7 +66,7 @@ fn partitions_led_are_counted_through_every_change() {
     let mut state = started(3);
     create(&mut state, 1, "a", 4);
     create(&mut state, 2, "b", 3);
-    let alter = AlterTopic { name: "a".into(), partitions: Some(6), configs: Vec::new() };
+    let alter = AlterTopic { name: "a".into(), partitions: Some(6), configs: Vec::new(), based_on: None };
     let command = state.check_alter(&alter, &[]).expect("good");
     state.apply(&command).expect("checked");
     delete(&mut state, "b");
@@ -176,6 +176,7 @@ fn alter_adds_partitions_and_sets_and_resets_configs() {
         name: "a".into(),
         partitions,
         configs: configs.iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect(),
+        based_on: None,
     };
     let command = state.check_alter(&alter(Some(3), &[("write.caching", Some("TRUE"))]), &[]).expect("good");
     state.apply(&command).expect("checked");
@@ -188,6 +189,34 @@ fn alter_adds_partitions_and_sets_and_resets_configs() {
     assert_eq!(error.to_string(), "topic has 3 partitions, they cannot become 2: fewer is not possible");
     let error = state.check_alter(&alter(None, &[("write.cache", None)]), &[]).expect_err("a refusal");
     assert_eq!(error.to_string(), "unknown topic config 'write.cache': did you mean 'write.caching'?");
+}
+
+#[test]
+fn alter_that_follows_from_other_configs_than_are_set_is_refused() {
+    let mut state = started(2);
+    create(&mut state, 1, "a", 1);
+    let alter = |value: &str, based_on: &[(&str, &str)]| AlterTopic {
+        name: "a".into(),
+        partitions: None,
+        configs: vec![("flush.ms".to_owned(), Some(value.to_owned()))],
+        based_on: Some(based_on.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()),
+    };
+    let command = state.check_alter(&alter("5", &[]), &[]).expect("nothing is set");
+    state.apply(&command).expect("checked");
+    for others in [&[][..], &[("flush.ms", "6")], &[("flush.ms", "5"), ("retention.ms", "9")]] {
+        let changed = Err(TopicError::Changed { name: "a".into() });
+        assert_eq!(state.check_alter(&alter("7", others), &[]).map(drop), changed);
+    }
+    state.check_alter(&alter("7", &[("flush.ms", "5")]), &[]).expect("that is what is set");
+}
+
+#[test]
+fn delete_of_an_id_does_not_meet_a_topic_of_the_same_name() {
+    let mut state = started(2);
+    create(&mut state, 1, "a", 1);
+    let delete = |id| DeleteTopic { name: "a".into(), id: Some(TopicId(id)) };
+    assert_eq!(state.check_delete(&delete(2)), Err(TopicError::Unknown { name: "a".into() }));
+    assert_eq!(state.check_delete(&delete(1)), Ok(Command::DeleteTopic { id: 1 }));
 }
 
 #[test]
@@ -240,11 +269,11 @@ fn commands(steps: &[Step]) -> Vec<Command> {
                 let name = format!("t{name}");
                 let have = state.topic_named(&name).map_or(1, |topic| topic.partitions.len() as u32);
                 state.check_alter(
-                    &AlterTopic { name, partitions: Some(have + more), configs: Vec::new() },
+                    &AlterTopic { name, partitions: Some(have + more), configs: Vec::new(), based_on: None },
                     &[],
                 )
             }
-            Step::Delete { name } => state.check_delete(&DeleteTopic { name: format!("t{name}") }),
+            Step::Delete { name } => state.check_delete(&DeleteTopic { name: format!("t{name}"), id: None }),
             Step::Ids { count } => Ok(Command::AllocateProducerIds { count: *count }),
             Step::Forget { first, count } => Ok(Command::ForgetLogs { logs: vec![(*first, *count)] }),
         };

@@ -14,9 +14,11 @@ use storage_frame::Now;
 use super::Shard;
 use crate::context::{Refusal, refuse};
 use crate::coordinator::Coordinator;
+use crate::hearing::Change;
 use crate::lags::Lags;
-use crate::limits::{GROUP_ASKS_MAX, GROUP_FIGURES_MAX, GROUPS_TICK};
-use crate::seam::{GroupFigures, ShardStats};
+use crate::limits::{GROUP_ASKS_MAX, GROUP_FIGURES_MAX, GROUP_OFFSETS_MAX, GROUPS_TICK};
+use crate::news;
+use crate::seam::{Effect, GroupFigures, GroupOffsets, Level, ShardStats};
 use crate::waiting::PartitionKey;
 
 /// What a shard keeps for its coordinators.
@@ -97,10 +99,10 @@ impl Shard {
         Ok(all)
     }
 
-    pub(super) fn on_measure(&mut self, slot: ReplySlot, measure: MeasureLag) {
+    pub(super) fn on_measure(&mut self, now: Now, slot: ReplySlot, measure: MeasureLag) {
         let found = self.roster.find(measure.partition).and_then(|key| self.roster.at(key));
         let response = match found {
-            Some(partition) => Response::MeasureLag(partition.measure(measure.offset)),
+            Some(partition) => Response::MeasureLag(partition.measure(now, measure)),
             None => {
                 let refusal = if !self.is_loaded || self.state.partition(measure.partition).is_some() {
                     Refusal::NotReady
@@ -126,7 +128,7 @@ impl Shard {
         let mut config = self.ctx.config.groups.clone();
         // Member ids of two partitions, or of two starts, must not be the same.
         config.seed = self.ctx.config.seed ^ u64::from(id.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if self.roster.touch(key).coordinate(config, now) {
+        if self.roster.touch(key).coordinate(config, self.ctx.heard(now)) {
             self.groups.keys.push(key);
         }
     }
@@ -144,11 +146,15 @@ impl Shard {
     }
 
     pub(super) fn tick_groups(&mut self, now: Now) {
-        if self.groups.keys.is_empty() || now.mono < self.groups.ticked + GROUPS_TICK {
+        if now.mono < self.groups.ticked + GROUPS_TICK || self.ctx.stopping {
             return;
         }
         self.groups.ticked = now.mono;
-        if self.ctx.stopping {
+        if self.ctx.hearing.look(now.mono) {
+            let core = self.core();
+            self.ctx.out.push(Effect::Publish(news::listening(core)));
+        }
+        if self.groups.keys.is_empty() {
             return;
         }
         let topics = Known(&self.state);
@@ -158,8 +164,48 @@ impl Shard {
         self.measure_lags(now);
     }
 
+    /// Where there are members whom it concerns.
+    pub(super) fn tell_heard(&mut self, change: Change) {
+        if self.groups.keys.is_empty() {
+            return;
+        }
+        match change {
+            Change::Stands => self.ctx.event(Level::Warn, "clients_unheard", Vec::new()),
+            Change::GoesOn(after) => {
+                let fields = vec![("ms", after.as_millis().to_string())];
+                self.ctx.event(Level::Info, "clients_heard_again", fields);
+            }
+        }
+    }
+
     pub(super) fn coordinators(&self) -> impl Iterator<Item = &Coordinator> {
         self.groups.keys.iter().filter_map(|key| self.roster.at(*key)?.coordinator())
+    }
+
+    /// Of every group coordinated here, but for offsets beyond a hundred thousand. As long as there are groups: for
+    /// somebody who looks.
+    #[must_use]
+    pub fn group_offsets(&self) -> Vec<GroupOffsets> {
+        let mut all = Vec::new();
+        let mut left = GROUP_OFFSETS_MAX;
+        for groups in self.coordinators().map(Coordinator::groups) {
+            let begun = all.len();
+            all.extend(groups.members().map(|(group, members)| GroupOffsets {
+                group: group.to_owned(),
+                members: members as u64,
+                committed: Vec::new(),
+            }));
+            // Both come in the order of groups.
+            let mut of: &mut [GroupOffsets] = &mut all[begun..];
+            for (group, topic, partition, at) in groups.committed().take(left) {
+                while of.first().is_some_and(|of| of.group != group) {
+                    of = &mut std::mem::take(&mut of)[1..];
+                }
+                of[0].committed.push((topic.to_owned(), partition, at.offset));
+                left -= 1;
+            }
+        }
+        all
     }
 
     pub(super) fn add_group_stats(&self, stats: &mut ShardStats) {

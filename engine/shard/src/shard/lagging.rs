@@ -1,6 +1,6 @@
-//! Measuring how far behind groups are: here at once, elsewhere by asking.
+//! Measuring how far behind groups are, and when their members last read: here at once, elsewhere by asking.
 
-use engine_api::{FetchError, Lag, MeasureLag, PartitionId, Request};
+use engine_api::{FetchError, Lag, PartitionId, Request};
 use engine_meta::ClusterState;
 use storage_frame::Now;
 
@@ -10,21 +10,21 @@ use crate::limits::LAGS_PER_ROUND_MAX;
 use crate::seam::Effect;
 
 impl Shard {
-    /// Looks at as many committed offsets as a tick may cost.
+    /// Looks at as many places of groups as a tick may cost.
     pub(super) fn measure_lags(&mut self, now: Now) {
         if let Some(skip) = self.groups.lags.next_part(now) {
-            let (places, is_last) = self.committed(skip);
+            let (places, is_last) = self.places(skip);
             self.groups.lags.begin_part(now, places, is_last);
         }
         for place in self.groups.lags.take_next() {
             let found = self.roster.find(place.partition).and_then(|key| self.roster.at(key));
             match found {
                 Some(partition) => {
-                    let measured = partition.measure(place.offset);
+                    let measured = partition.measure(now, place.measure());
                     self.note_lag(now, &place, &measured);
                 }
                 None => {
-                    let measure = MeasureLag { partition: place.partition, offset: place.offset };
+                    let measure = place.measure();
                     let key = self.groups.lags.ask(place);
                     self.ctx.out.push(Effect::Ask { key, request: Request::MeasureLag(measure) });
                 }
@@ -39,30 +39,33 @@ impl Shard {
         }
     }
 
-    /// Offsets of all coordinators here but for the first `skip`, as many as a part holds, and whether these are the
+    /// Places of all coordinators here but for the first `skip`, as many as a part holds, and whether these are the
     /// last.
-    fn committed(&self, skip: usize) -> (Vec<Place>, bool) {
+    fn places(&self, mut skip: usize) -> (Vec<Place>, bool) {
         let mut places = Vec::new();
         let mut seen = 0;
         for key in self.groups.keys() {
             let Some(coordinator) = self.roster.at(key).and_then(|partition| partition.coordinator()) else {
                 continue;
             };
-            for (group, topic, partition, committed) in coordinator.groups().committed() {
-                seen += 1;
-                if seen <= skip {
-                    continue;
-                }
-                if seen > skip + LAGS_PER_ROUND_MAX {
+            let count = coordinator.groups().places_count();
+            if skip >= count {
+                skip -= count;
+                continue;
+            }
+            for at in coordinator.groups().places(std::mem::take(&mut skip)) {
+                if seen == LAGS_PER_ROUND_MAX {
                     return (places, false);
                 }
-                if let Some(partition) = partition_of(&self.state, topic, partition) {
+                seen += 1;
+                if let Some(partition) = partition_of(&self.state, at.topic, at.partition) {
                     places.push(Place {
                         coordinator: key,
-                        group: group.to_owned(),
-                        topic: topic.to_owned(),
+                        group: at.group.to_owned(),
+                        topic: at.topic.to_owned(),
                         partition,
-                        offset: committed.offset,
+                        committed: at.committed,
+                        reader: at.reader,
                     });
                 }
             }
@@ -73,9 +76,9 @@ impl Shard {
     fn note_lag(&mut self, now: Now, place: &Place, measured: &Result<Lag, FetchError>) {
         // Not open, or gone: unknown until the next time.
         let Ok(lag) = measured else { return };
-        let (records, age) = self.groups.lags.note(now, place, lag);
+        let lag = self.groups.lags.note(now, place, lag);
         if let Some(partition) = self.roster.touch_known(place.coordinator) {
-            partition.lag_measured(&mut self.ctx, now, place, records, age);
+            partition.lag_measured(&mut self.ctx, now, place, lag);
         }
     }
 }

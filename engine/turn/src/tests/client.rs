@@ -76,7 +76,10 @@ impl Client {
 
     /// Opens a stream of everything from the start.
     pub(super) fn read(&mut self, partition: PartitionId) -> StreamId {
-        self.open(&[encode::open_read(1, &OpenRead { partition, offset: Offset(0), bytes_max: 0 })])
+        self.open(&[encode::open_read(
+            1,
+            &OpenRead { partition, offset: Offset(0), bytes_max: 0, group: None },
+        )])
     }
 
     /// How many have arrived on a reading stream since the last call.

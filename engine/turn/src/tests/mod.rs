@@ -225,7 +225,14 @@ fn an_end_that_is_no_core_is_answered_and_told_no_news() {
     // The node would panic at a message that is no reply.
     let topic = node.create_topic(2);
     let partition = partition_of(&topic, 1);
-    let fetch = Fetch { partition, offset: Offset(0), bytes_max: 1 << 20, bytes_min: 1, wait_max: None };
+    let fetch = Fetch {
+        partition,
+        offset: Offset(0),
+        bytes_max: 1 << 20,
+        bytes_min: 1,
+        wait_max: None,
+        reader: None,
+    };
     let key = node.ask(1, Request::Fetch(fetch));
     node.run(SOON);
     assert!(node.replies.is_empty(), "it waits");

@@ -107,7 +107,7 @@ impl Admin {
         partition: u32,
         offset: Offset,
     ) -> Result<Lag, PartitionError<FetchError>> {
-        let request = |partition| Request::MeasureLag(MeasureLag { partition, offset });
+        let request = |partition| Request::MeasureLag(MeasureLag { partition, offset, reader: None });
         let answer_of =
             |response| if let Response::MeasureLag(result) = response { Some(result) } else { None };
         ask_leader(&self.shared, topic, partition, PURPOSE_REQUESTS, request, answer_of, passes_fetch).await

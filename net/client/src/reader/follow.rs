@@ -158,6 +158,7 @@ impl Follower {
             partition: info.partition(partition),
             offset: self.journey.position.opening(),
             bytes_max: 0,
+            group: self.config.group.clone(),
         };
         send.write_chunk(encode::open_read(0, &open)).await.map_err(StreamError::lost)?;
         let mut messages = Messages::new(recv);

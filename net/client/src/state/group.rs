@@ -130,6 +130,7 @@ pub(crate) fn advice(error: &GroupError) -> Advice {
         | GroupError::InconsistentProtocol { .. }
         | GroupError::SessionTimeout { .. }
         | GroupError::Full { .. }
+        | GroupError::TooLarge { .. }
         | GroupError::MetadataTooLarge { .. }
         | GroupError::UnknownPartition
         | GroupError::Subscribed { .. } => Advice::Fail,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use engine_api::{
-    AlterTopic, CheckTopic, ConfigEntry, ConfigKind, DescribeTopics, Request, Response, topic_config,
+    AlterTopic, CheckTopic, ConfigEntry, ConfigKind, DescribeTopics, Request, Response, TopicError,
+    topic_config,
 };
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -88,8 +89,20 @@ pub(super) fn change(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
 /// Kind, name, and why not.
 type Altered = (i8, StrBytes, Option<Fault>);
 
-/// Describes the topics, derives what changes, and has it done or checked. Two clients that alter one topic at the
-/// same time may each start from what the other is changing: keys they both name end as the later one says.
+/// What is left to do of a request.
+struct Work {
+    validate_only: bool,
+    /// Resources and their places among `altered`.
+    left: Vec<(usize, Resource)>,
+    altered: Vec<Altered>,
+    then: fn(&mut Context<'_>, Vec<Altered>) -> Outcome,
+    tries_left: u32,
+}
+
+/// Of changes that meet another client's; who loses against so many is told.
+const TRIES: u32 = 10;
+
+/// Each resource is changed whole or not at all, whatever becomes of the others.
 fn alter(
     context: &mut Context<'_>,
     resources: Vec<Resource>,
@@ -100,62 +113,82 @@ fn alter(
     for resource in &resources {
         *named.entry((resource.kind, resource.name.to_string())).or_insert(0) += 1;
     }
-    let faults: Vec<Option<Fault>> = resources
-        .iter()
-        .map(|resource| match named[&(resource.kind, resource.name.to_string())] {
-            1 => check_resource(resource).err(),
+    let (mut altered, mut left) = (Vec::with_capacity(resources.len()), Vec::new());
+    for resource in resources {
+        let fault = match named[&(resource.kind, resource.name.to_string())] {
+            1 => check_resource(&resource).err(),
             _ => Some(Fault::invalid("the resource is in the request more than once")),
-        })
-        .collect();
-    let describes =
-        resources.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(resource, _)| {
-            Request::DescribeTopics(DescribeTopics { names: vec![resource.name.to_string()] })
-        });
-    let describes = describes.collect();
+        };
+        let is_good = fault.is_none();
+        altered.push((resource.kind, resource.name.clone(), fault));
+        if is_good {
+            left.push((altered.len() - 1, resource));
+        }
+    }
+    work_on(context, Work { validate_only, left, altered, then, tries_left: TRIES })
+}
+
+/// Describes the topics, derives what changes, and has it done or checked; again for those that another client has
+/// changed in between.
+fn work_on(context: &mut Context<'_>, mut work: Work) -> Outcome {
+    let describe =
+        |name: &StrBytes| Request::DescribeTopics(DescribeTopics { names: vec![name.to_string()] });
+    let describes = work.left.iter().map(|(_, resource)| describe(&resource.name)).collect();
     context.gather(describes, move |context, answers| {
-        let mut answers = answers.into_iter();
-        let mut altered: Vec<Altered> = Vec::with_capacity(resources.len());
-        let (mut places, mut asks) = (Vec::new(), Vec::new());
-        for (resource, fault) in resources.into_iter().zip(faults) {
-            let change = match fault {
-                Some(fault) => Err(fault),
-                None => match answers.next().expect("one for each") {
-                    Response::DescribeTopics(Ok(topics)) => {
-                        let have = topics.into_iter().next().map(|topic| topic.configs).unwrap_or_default();
-                        configs_of(resource.change, &have)
-                    }
-                    Response::DescribeTopics(Err(error)) => Err(error.into()),
-                    other => return Outcome::unexpected(&other),
-                },
+        let (mut tried, mut asks) = (Vec::new(), Vec::new());
+        for ((place, resource), answer) in std::mem::take(&mut work.left).into_iter().zip(answers) {
+            let alter = match answer {
+                Response::DescribeTopics(Ok(topics)) => {
+                    let have = topics.into_iter().next().map(|topic| topic.configs).unwrap_or_default();
+                    configs_of(&resource.change, &have).map(|configs| AlterTopic {
+                        name: resource.name.to_string(),
+                        partitions: None,
+                        configs,
+                        based_on: Some(set_of(have)),
+                    })
+                }
+                Response::DescribeTopics(Err(error)) => Err(error.into()),
+                other => return Outcome::unexpected(&other),
             };
-            let fault = match change {
-                Ok(configs) if configs.is_empty() => None,
-                Ok(configs) => {
-                    let alter = AlterTopic { name: resource.name.to_string(), partitions: None, configs };
-                    places.push(altered.len());
-                    asks.push(match validate_only {
+            match alter {
+                Ok(alter) if alter.configs.is_empty() => {}
+                Ok(alter) => {
+                    tried.push((place, resource));
+                    asks.push(match work.validate_only {
                         true => Request::CheckTopic(CheckTopic::Alter(alter)),
                         false => Request::AlterTopic(alter),
                     });
-                    None
                 }
-                Err(fault) => Some(fault),
-            };
-            altered.push((resource.kind, resource.name, fault));
+                Err(fault) => work.altered[place].2 = Some(fault),
+            }
         }
         context.gather(asks, move |context, answers| {
-            for (place, answer) in places.into_iter().zip(answers) {
+            for ((place, resource), answer) in tried.into_iter().zip(answers) {
                 match answer {
                     Response::AlterTopic(Ok(_)) | Response::CheckTopic(Ok(_)) => {}
+                    Response::AlterTopic(Err(TopicError::Changed { .. }))
+                    | Response::CheckTopic(Err(TopicError::Changed { .. }))
+                        if work.tries_left > 0 =>
+                    {
+                        work.left.push((place, resource));
+                    }
                     Response::AlterTopic(Err(error)) | Response::CheckTopic(Err(error)) => {
-                        altered[place].2 = Some(error.into());
+                        work.altered[place].2 = Some(error.into());
                     }
                     other => return Outcome::unexpected(&other),
                 }
             }
-            then(context, altered)
+            if work.left.is_empty() {
+                return (work.then)(context, work.altered);
+            }
+            work.tries_left -= 1;
+            work_on(context, work)
         })
     })
+}
+
+fn set_of(have: Vec<ConfigEntry>) -> Vec<(String, String)> {
+    have.into_iter().filter(|entry| !entry.is_default).map(|entry| (entry.key, entry.value)).collect()
 }
 
 fn check_resource(resource: &Resource) -> Result<(), Fault> {
@@ -171,17 +204,17 @@ fn check_resource(resource: &Resource) -> Result<(), Fault> {
 /// Key and new value, or none for the default.
 type Configs = Vec<(String, Option<String>)>;
 
-fn configs_of(change: Change, have: &[ConfigEntry]) -> Result<Configs, Fault> {
+fn configs_of(change: &Change, have: &[ConfigEntry]) -> Result<Configs, Fault> {
     match change {
         Change::Replace(configs) => replaced(configs, have),
         Change::Steps(steps) => stepped(steps, have),
     }
 }
 
-fn replaced(configs: Vec<(StrBytes, Option<StrBytes>)>, have: &[ConfigEntry]) -> Result<Configs, Fault> {
+fn replaced(configs: &[(StrBytes, Option<StrBytes>)], have: &[ConfigEntry]) -> Result<Configs, Fault> {
     let mut changes = Vec::with_capacity(configs.len());
     for (key, value) in configs {
-        changes.push((key.to_string(), Some(value.ok_or_else(|| no_value(&key))?.to_string())));
+        changes.push((key.to_string(), Some(given(key, value)?.to_string())));
     }
     let unnamed = have.iter().filter(|entry| !entry.is_default);
     let unnamed = unnamed.filter(|entry| !changes.iter().any(|(key, _)| *key == entry.key));
@@ -190,19 +223,16 @@ fn replaced(configs: Vec<(StrBytes, Option<StrBytes>)>, have: &[ConfigEntry]) ->
     Ok(changes)
 }
 
-fn stepped(steps: Vec<(StrBytes, i8, Option<StrBytes>)>, have: &[ConfigEntry]) -> Result<Configs, Fault> {
+fn stepped(steps: &[(StrBytes, i8, Option<StrBytes>)], have: &[ConfigEntry]) -> Result<Configs, Fault> {
     let mut changes: Configs = Vec::with_capacity(steps.len());
     for (key, operation, value) in steps {
-        if changes.iter().any(|(known, _)| **known == *key) {
-            return Err(Fault::invalid(format!("config {} is in the request more than once", &*key)));
+        if changes.iter().any(|(known, _)| **known == **key) {
+            return Err(Fault::invalid(format!("config {} is in the request more than once", &**key)));
         }
-        let value = match operation {
+        let value = match *operation {
             DELETE => None,
-            SET => Some(value.ok_or_else(|| no_value(&key))?.to_string()),
-            APPEND | SUBTRACT => {
-                let value = value.ok_or_else(|| no_value(&key))?;
-                Some(list_step(&key, operation == APPEND, &value, have)?)
-            }
+            SET => Some(given(key, value)?.to_string()),
+            APPEND | SUBTRACT => Some(list_step(key, *operation == APPEND, given(key, value)?, have)?),
             other => return Err(Fault::invalid(format!("config operation {other} is not known"))),
         };
         changes.push((key.to_string(), value));
@@ -230,6 +260,6 @@ fn list_step(key: &str, adds: bool, value: &str, have: &[ConfigEntry]) -> Result
     Ok(list.join(","))
 }
 
-fn no_value(key: &str) -> Fault {
-    Fault::invalid(format!("config {key} has no value"))
+fn given<'a>(key: &str, value: &'a Option<StrBytes>) -> Result<&'a str, Fault> {
+    value.as_deref().ok_or_else(|| Fault::invalid(format!("config {key} has no value")))
 }

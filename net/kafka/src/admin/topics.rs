@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use engine_api::{AlterTopic, CheckTopic, ConfigEntry, CreateTopic, DeleteTopic, Request, Response, TopicId};
+use engine_api::{
+    AlterTopic, CheckTopic, ConfigEntry, CreateTopic, DeleteTopic, Request, Response, TopicError, TopicId,
+};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -182,7 +184,7 @@ pub(super) fn delete(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
     let named = counts(found.iter().filter_map(|found| found.name.as_deref().map(|name| &**name)));
     let mut asks = Vec::new();
     let mut results = Vec::with_capacity(found.len());
-    for Found { name, id, fault } in found {
+    for Found { name, id, wanted, fault } in found {
         let verdict = match (&name, fault) {
             (_, Some(fault)) => Err(fault),
             (Some(name), None) if named[&***name] == 1 => refuse_internal(name).map(|()| name.to_string()),
@@ -191,22 +193,27 @@ pub(super) fn delete(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
         let result = DeletableTopicResult::default().with_name(name).with_topic_id(id);
         results.push(match verdict {
             Ok(name) => {
-                asks.push(Request::DeleteTopic(DeleteTopic { name }));
-                (result, true)
+                asks.push(Request::DeleteTopic(DeleteTopic { name, id: wanted }));
+                (result, Some(wanted.is_some()))
             }
-            Err(fault) => (not_deleted(result, fault), false),
+            Err(fault) => (not_deleted(result, fault), None),
         });
     }
     Ok(context.gather(asks, move |context, answers| {
         let mut answers = answers.into_iter();
         let mut told = Vec::with_capacity(results.len());
-        for (result, is_asked) in results {
-            if !is_asked {
+        for (result, asked_by_id) in results {
+            let Some(by_id) = asked_by_id else {
                 told.push(result);
                 continue;
-            }
+            };
             told.push(match answers.next().expect("one for each") {
                 Response::DeleteTopic(Ok(())) => result,
+                // Asked for by its id it is gone, whoever has its name.
+                Response::DeleteTopic(Err(TopicError::Unknown { .. })) if by_id => {
+                    let why = format!("no topic has the id {}", result.topic_id);
+                    not_deleted(result.with_name(None), Fault::new(ResponseError::UnknownTopicId, why))
+                }
                 Response::DeleteTopic(Err(error)) => not_deleted(result, error.into()),
                 other => return Outcome::unexpected(&other),
             });
@@ -219,6 +226,8 @@ pub(super) fn delete(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, 
 struct Found {
     name: Option<TopicName>,
     id: Uuid,
+    /// The one that was asked for by its id: whatever has its name by the time it is done.
+    wanted: Option<TopicId>,
     fault: Option<Fault>,
 }
 
@@ -227,17 +236,23 @@ fn find(context: &Context<'_>, state: DeleteTopicState) -> Found {
     match state.name {
         Some(name) if id.is_nil() => {
             let known = context.catalog.find_topic(&name);
-            Found { name: Some(name), id: known.map_or(id, |brief| Uuid::from_u128(brief.id.0)), fault: None }
+            let id = known.map_or(id, |brief| Uuid::from_u128(brief.id.0));
+            Found { name: Some(name), id, wanted: None, fault: None }
         }
         Some(_) => {
             let fault = Fault::invalid("a topic is deleted by its name or by its id, not by both");
-            Found { name: None, id, fault: Some(fault) }
+            Found { name: None, id, wanted: None, fault: Some(fault) }
         }
         None => match context.catalog.topic_name(TopicId(id.as_u128())) {
-            Some(name) => Found { name: Some(TopicName(name.to_owned().into())), id, fault: None },
+            Some(name) => Found {
+                name: Some(TopicName(name.to_owned().into())),
+                id,
+                wanted: Some(TopicId(id.as_u128())),
+                fault: None,
+            },
             None => {
                 let fault = Fault::new(ResponseError::UnknownTopicId, format!("no topic has the id {id}"));
-                Found { name: None, id, fault: Some(fault) }
+                Found { name: None, id, wanted: None, fault: Some(fault) }
             }
         },
     }
@@ -321,5 +336,10 @@ fn grow_of(context: &Context<'_>, topic: &CreatePartitionsTopic) -> Result<Alter
         }
     }
     let partitions = topic.count.cast_unsigned();
-    Ok(AlterTopic { name: name.to_string(), partitions: Some(partitions), configs: Vec::new() })
+    Ok(AlterTopic {
+        name: name.to_string(),
+        partitions: Some(partitions),
+        configs: Vec::new(),
+        based_on: None,
+    })
 }

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine_api::{Fetch, FetchError, Fetched, PartitionId, Request, Response};
+use engine_api::{Fetch, FetchError, Fetched, PartitionId, ReaderId, Request, Response};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use storage_frame::{Frame, Offset};
@@ -50,8 +50,9 @@ pub(crate) fn start(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, M
         return Err(Malformed::new(format!("{} partitions", targets.len())));
     }
     let has_error = targets.iter().any(|target| target.partition.is_err());
+    let reader = ReaderId::of_client(&context.head.client_id, context.client_host());
     let mut fetch =
-        Reading { scope, targets, limits, is_waiting: false, open: 0, begun: 0, bytes: 0, has_error };
+        Reading { scope, targets, limits, reader, is_waiting: false, open: 0, begun: 0, bytes: 0, has_error };
     Ok(match fetch.begin(context) {
         Some(outcome) => outcome,
         None => Outcome::Wait(Box::new(fetch)),
@@ -137,6 +138,7 @@ struct Reading {
     scope: Scope,
     targets: Vec<Target>,
     limits: Limits,
+    reader: ReaderId,
     /// Asks wait for records; before, they are answered with what is there.
     is_waiting: bool,
     open: usize,
@@ -195,6 +197,7 @@ impl Reading {
             bytes_max: number(room.max(1)),
             bytes_min: number(bytes_min),
             wait_max: Some(wait),
+            reader: Some(self.reader),
         };
         context.ask(tag, Request::Fetch(request));
     }
@@ -212,6 +215,11 @@ impl Pending for Reading {
     fn held_bytes(&self) -> usize {
         let wanted = self.targets.iter().map(|target| target.bytes_max).fold(0, usize::saturating_add);
         wanted.min(self.limits.bytes_max)
+    }
+
+    /// Once it waits it has an ask open for each partition. Kafka's brokers take one request of a connection at a time.
+    fn is_wide(&self) -> bool {
+        self.targets.len() > WAVE
     }
 
     fn answered(&mut self, context: &mut Context<'_>, tag: usize, response: Response) -> Option<Outcome> {

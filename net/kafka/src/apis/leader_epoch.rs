@@ -130,5 +130,5 @@ impl Pursuit for Search {
 
 /// The frame that holds `offset`, and nothing else.
 pub(crate) fn fetch_one(partition: PartitionId, offset: Offset) -> Request {
-    Request::Fetch(Fetch { partition, offset, bytes_max: 1, bytes_min: 0, wait_max: None })
+    Request::Fetch(Fetch { partition, offset, bytes_max: 1, bytes_min: 0, wait_max: None, reader: None })
 }

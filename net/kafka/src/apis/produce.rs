@@ -3,8 +3,8 @@
 //! Every partition has an answer of its own: one that is refused does not hold up the others. With acks=0 nothing is
 //! answered; an error then ends the connection, which makes the client look for the leader anew, as with Kafka.
 //!
-//! Not told: the time of appending and the log's start. Both are -1, which clients take for "as I sent it" and "not
-//! known"; readers get the time of appending with the records.
+//! Not told: the log's start, and of a duplicate the time of appending. Both are -1, which clients take for "not known"
+//! and "as I sent it"; readers get the time of appending with the records.
 
 use bytes::Bytes;
 use engine_api::{Acks, OFFSETS_TOPIC, Produce, ProduceError, Request, Response};
@@ -149,7 +149,9 @@ fn answer(context: &Context<'_>, topics: Topics, answers: Vec<Response>, is_sile
             let response = PartitionProduceResponse::default().with_index(index);
             partitions.push(match result {
                 // A duplicate is told where it is stored: to its sender that is success.
-                Ok(produced) => response.with_base_offset(offset_number(produced.base_offset)),
+                Ok(produced) => response
+                    .with_base_offset(offset_number(produced.base_offset))
+                    .with_log_append_time_ms(produced.append_time.map_or(NONE, |at| at.0)),
                 Err(refusal) => {
                     refused.get_or_insert_with(|| format!("{}-{index}: {}", *name, refusal.why));
                     refuse(context.head.version, response, refusal)

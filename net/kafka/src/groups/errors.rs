@@ -23,13 +23,21 @@ pub(super) fn group_error(error: &GroupError) -> ResponseError {
         GroupError::Fenced { .. } => ResponseError::FencedInstanceId,
         GroupError::InconsistentProtocol { .. } => ResponseError::InconsistentGroupProtocol,
         GroupError::SessionTimeout { .. } => ResponseError::InvalidSessionTimeout,
-        GroupError::Full { .. } => ResponseError::GroupMaxSizeReached,
+        GroupError::Full { .. } | GroupError::TooLarge { .. } => ResponseError::GroupMaxSizeReached,
         GroupError::MetadataTooLarge { .. } => ResponseError::OffsetMetadataTooLarge,
         GroupError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
         GroupError::Subscribed { .. } => ResponseError::GroupSubscribedToTopic,
         // As Kafka's coordinator says when its log fails it.
         GroupError::StorageFailed { .. } => ResponseError::NotCoordinator,
     }
+}
+
+/// As [`group_error`], of offsets that were to be committed.
+pub(super) fn commit_error(error: &GroupError) -> ResponseError {
+    if let GroupError::TooLarge { .. } = error {
+        return ResponseError::InvalidCommitOffsetSize;
+    }
+    group_error(error)
 }
 
 /// The code of a result, 0 for a good one.

@@ -30,7 +30,7 @@ pub(super) fn join(context: &mut Context<'_>, body: Bytes) -> Result<Outcome, Ma
         member: asked.member_id.to_string(),
         instance: instance(asked.group_instance_id),
         client_id: context.head.client_id.to_string(),
-        client_host: context.client_host(),
+        client_host: context.client_host().to_string(),
         session_timeout,
         rebalance_timeout,
         member_id_required: version >= 4,

@@ -36,7 +36,7 @@ use crate::codec::Malformed;
 use crate::context::Context;
 use crate::errors::fetch_error;
 
-use super::errors::{group_error, request, the_answer};
+use super::errors::{commit_error, group_error, request, the_answer};
 use super::membership::member_id;
 
 /// kafkajs resets a group's offsets by committing -2 for the start of the log and -1 for its end. Kafka stores them; here
@@ -134,7 +134,7 @@ fn commit_found(
             committed(context, codes)
         }
         Some(Err(error)) => {
-            fill_all(&mut codes, group_error(&error).code());
+            fill_all(&mut codes, commit_error(&error).code());
             committed(context, codes)
         }
         _ => Outcome::Close("answer_of_another_kind", String::new()),

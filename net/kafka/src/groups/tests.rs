@@ -179,6 +179,7 @@ fn errors() -> Vec<GroupError> {
         GroupError::NoSpace,
         GroupError::Overloaded,
         GroupError::ShuttingDown,
+        GroupError::TooLarge { bytes: 9, bytes_max: 8 },
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine_api::{Fetch, FetchError, Request, Response};
+use engine_api::{Fetch, FetchError, ReaderId, Request, Response};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
@@ -149,8 +149,10 @@ fn a_single_partition_waits_with_the_limits_of_the_request() {
     let conn = world.connect();
     let request = wait_request("a", 0, 1).with_min_bytes(1000).with_max_wait_ms(250);
     world.send(conn, 11, &request);
-    let Request::Fetch(Fetch { bytes_min, wait_max, offset, .. }) = &world.asked[0] else { panic!() };
+    let Request::Fetch(Fetch { bytes_min, wait_max, offset, reader, .. }) = &world.asked[0] else { panic!() };
     assert_eq!((*bytes_min, *wait_max, *offset), (1000, Some(Duration::from_millis(250)), Offset(1)));
+    // A coordinator recognises a member by them.
+    assert_eq!(*reader, Some(ReaderId::of_client("tester", "/127.0.0.1")));
     world.log("a", 0).append(frame(&[2]), EPOCH);
     world.release();
     let (_, response) = decode::<FetchRequest>(11, world.answers(conn).remove(0));
@@ -426,4 +428,34 @@ fn a_batch_that_compaction_has_emptied_is_not_the_one_that_may_exceed_the_limits
     let counts: Vec<_> = response.responses[0].partitions.iter().map(|part| batches(part).len()).collect();
     assert_eq!(counts, [1, 2, 0], "both that are empty, and one with records");
     assert_eq!(batches(&response.responses[0].partitions[1]), [(0, 0), (1, 50)]);
+}
+
+/// Each would come to wait with an ask for every partition, however many fetches a client sends at once.
+#[test]
+fn a_connection_has_one_fetch_of_many_partitions_at_a_time() {
+    let mut world = World::new();
+    world.add_topic("a", 100);
+    let conn = world.connect();
+    let all = |count| (0..count).map(|index| part(index, 0, 1 << 20)).collect();
+    let id = world.call(conn, 11, &in_session(0, 0, all(100)).with_max_wait_ms(0)).session_id;
+    world.asked.clear();
+    let next = |epoch| in_session(id, epoch, Vec::new()).with_min_bytes(1).with_max_wait_ms(500);
+    world.send(conn, 11, &next(1));
+    let second = encode(11, 2, &next(2));
+    assert_eq!(world.feed(conn, &second), 0, "nothing is read meanwhile");
+    let fetches =
+        |world: &World| world.asked.iter().filter(|asked| matches!(asked, Request::Fetch(_))).count();
+    // What is there, then what may come; of the first one alone.
+    assert_eq!(fetches(&world), 200);
+    world.log("a", 7).append(frame(&[1]), EPOCH);
+    world.release();
+    assert_eq!(world.answers(conn).len(), 1);
+    assert_eq!(world.feed(conn, &second), second.len());
+    // Narrow ones go on side by side.
+    let conn = world.connect();
+    world.asked.clear();
+    for index in 0..3 {
+        world.send(conn, 11, &wait_request("a", index, 0));
+    }
+    assert_eq!(fetches(&world), 3);
 }

@@ -161,6 +161,32 @@ fn a_duplicate_is_success_with_the_offset_it_has() {
 }
 
 #[test]
+fn where_the_topic_has_the_brokers_time_it_is_told() {
+    let mut world = World::new();
+    world.add_topic("a", 1);
+    let stored = Produced { append_time: Some(TimestampMs(77)), ..produced(Offset(41)) };
+    world.scripted.push_back(Response::Produce(Ok(stored)));
+    for (version, expect) in [(9, 77), (9, -1)] {
+        let response = produce(&mut world, version, &produce_request("a", 0, &[1], -1));
+        assert_eq!((response.error_code, response.log_append_time_ms), (0, expect));
+    }
+}
+
+/// Its checksum is right, so it would have gone to every reader.
+#[test]
+fn a_batch_whose_records_do_not_lie_where_they_say_is_refused_and_the_broker_keeps_none_of_it() {
+    let good = batch(&[1, 2, 3], Compression::None);
+    // Of the first record its length, offset and key's length; of the last one the number of headers.
+    for at in [61, 64, 65, good.len() - 5] {
+        let mut bytes = good.to_vec();
+        bytes[at] ^= 0x40;
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32;
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        check_refused(&produce_bytes("a", 0, bytes.into(), -1), 9, ResponseError::InvalidRecord);
+    }
+}
+
+#[test]
 fn a_partition_that_is_refused_does_not_hold_up_the_others() {
     let mut world = World::new();
     world.add_topic("a", 3);

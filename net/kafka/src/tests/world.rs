@@ -389,6 +389,7 @@ impl World {
 
 pub(crate) fn produced(base_offset: Offset) -> Produced {
     Produced {
+        append_time: None,
         base_offset,
         leader_epoch: LeaderEpoch(EPOCH),
         durability: Durability::LeaderDisk,

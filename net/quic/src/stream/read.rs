@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine_api::{Fetch, FetchError, Fetched, PartitionId, Request};
+use engine_api::{Fetch, FetchError, Fetched, PartitionId, ReaderId, Request};
 use net_wire::{OpenRead, ReadOpened, encode};
 use storage_frame::Offset;
 
@@ -16,6 +16,7 @@ pub(super) struct ReadWork {
     partition: PartitionId,
     next: Offset,
     bytes_max: u32,
+    reader: Option<ReaderId>,
     is_opened: bool,
     /// The key of the one under way.
     fetch: Option<u64>,
@@ -30,6 +31,7 @@ impl ReadWork {
             partition: open.partition,
             next: open.offset,
             bytes_max: bytes_max.min(limit),
+            reader: open.group.as_deref().map(ReaderId::of_group),
             is_opened: false,
             fetch: None,
         };
@@ -40,7 +42,8 @@ impl ReadWork {
     }
 
     fn fetch(&self, bytes_max: u32, bytes_min: u32, wait_max: Option<Duration>) -> Fetch {
-        Fetch { partition: self.partition, offset: self.next, bytes_max, bytes_min, wait_max }
+        let Self { partition, next: offset, reader, .. } = *self;
+        Fetch { partition, offset, bytes_max, bytes_min, wait_max, reader }
     }
 
     /// Asks for the next push, if it is time. `true`: it is, but for the connection's budget.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine_api::{
-    Acks, ClusterDescription, DescribeTopics, FetchError, InitProducerError, ProduceError, Request, Response,
-    TopicError,
+    Acks, ClusterDescription, DescribeTopics, FetchError, InitProducerError, ProduceError, ReaderId, Request,
+    Response, TopicError,
 };
 use net_wire::{OpenRead, ServerMessage, encode};
 use storage_frame::{Frame, LeaderEpoch, Offset};
@@ -453,23 +453,24 @@ fn many_streams_share_one_connection() {
 }
 
 #[test]
-fn a_push_is_never_larger_than_the_reader_asked_for() {
+fn a_push_is_never_larger_than_the_reader_asked_for_and_its_fetches_name_its_group() {
     let mut world = World::new();
     let client = world.connect();
     let id = world.open(client);
-    let open = OpenRead { partition: PARTITION, offset: Offset(0), bytes_max: 4096 };
+    let open = OpenRead { partition: PARTITION, offset: Offset(0), bytes_max: 4096, group: Some("g".into()) };
     world.send(client, id, encode::open_read(1, &open));
     let large = world.open_read(client, 0, u32::MAX);
     world.run(SOON);
-    let asked: Vec<u32> = world
+    let asked: Vec<_> = world
         .broker
         .open
         .iter()
         .map(|(_, request)| match request {
-            Request::Fetch(fetch) => fetch.bytes_max,
+            Request::Fetch(fetch) => (fetch.bytes_max, fetch.reader),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(asked, [4096, server_config().send_buffer_bytes as u32]);
+    let member = Some(ReaderId::of_group("g"));
+    assert_eq!(asked, [(4096, member), (server_config().send_buffer_bytes as u32, None)]);
     let _ = large;
 }

@@ -265,7 +265,7 @@ impl World {
 
     pub(crate) fn open_read(&mut self, client: usize, offset: u64, bytes_max: u32) -> StreamId {
         let id = self.open(client);
-        let open = OpenRead { partition: PARTITION, offset: Offset(offset), bytes_max };
+        let open = OpenRead { partition: PARTITION, offset: Offset(offset), bytes_max, group: None };
         self.send(client, id, encode::open_read(3, &open));
         id
     }
@@ -568,6 +568,7 @@ impl ClientStream {
 
 pub(crate) fn produced(base_offset: u64) -> Produced {
     Produced {
+        append_time: None,
         base_offset: Offset(base_offset),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::LeaderDisk,

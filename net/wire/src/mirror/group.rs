@@ -133,8 +133,11 @@ mirror_struct! {
     }
     GroupListing => GroupListingRaw { group: String, protocol_type: String, state: GroupState }
     ListGroups => ListGroupsRaw { core: CoreId }
-    MeasureLag => MeasureLagRaw { partition: PartitionId, offset: Offset }
-    Lag => LagRaw { log_start: Offset, high_watermark: Offset, timestamp: Option<TimestampMs> }
+    MeasureLag => MeasureLagRaw { partition: PartitionId, offset: Offset, reader: Option<ReaderId> }
+    LastRead => LastReadRaw { ago: Duration, next: Offset }
+    Lag => LagRaw {
+        log_start: Offset, high_watermark: Offset, timestamp: Option<TimestampMs>, read: Option<LastRead>,
+    }
 }
 
 mirror_cases! {
@@ -198,5 +201,6 @@ mirror_enum! {
         NoSpace,
         Overloaded,
         ShuttingDown,
+        TooLarge { bytes: u64, bytes_max: u64 },
     }
 }

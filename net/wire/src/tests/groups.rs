@@ -117,6 +117,7 @@ pub(super) fn group_error() -> impl Strategy<Value = GroupError> {
         Just(GroupError::NoSpace),
         Just(GroupError::Overloaded),
         Just(GroupError::ShuttingDown),
+        any::<[u64; 2]>().prop_map(|[bytes, bytes_max]| GroupError::TooLarge { bytes, bytes_max }),
     ]
 }
 
@@ -139,11 +140,16 @@ pub(super) fn listing() -> impl Strategy<Value = GroupListing> {
 }
 
 pub(super) fn lag() -> impl Strategy<Value = Lag> {
-    (offset(), offset(), some(any::<i64>())).prop_map(|(log_start, high_watermark, timestamp)| Lag {
-        log_start,
-        high_watermark,
-        timestamp: timestamp.map(TimestampMs),
-    })
+    let read = (any::<u64>(), offset())
+        .prop_map(|(nanos, next)| LastRead { ago: Duration::from_nanos(nanos), next });
+    (offset(), offset(), some(any::<i64>()), some(read)).prop_map(
+        |(log_start, high_watermark, timestamp, read)| Lag {
+            log_start,
+            high_watermark,
+            timestamp: timestamp.map(TimestampMs),
+            read,
+        },
+    )
 }
 
 fn described() -> impl Strategy<Value = GroupDescription> {

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use storage_frame::Frame;
-use storage_recordbatch::{Compression, Records, from_archived, retain, served, to_frame};
+use storage_recordbatch::{BatchHeader, Compression, Records, from_archived, retain, served, to_frame};
 
-use crate::support::{CODECS, Owned, batch, read, record};
+use crate::support::{CODECS, Owned, batch, read, record, unchecked};
 
 fn sample() -> Vec<Owned> {
     let mut records: Vec<Owned> = (0..30)
@@ -40,6 +40,12 @@ fn use_frame(frame: &Frame, bytes_max: usize) {
     }
 }
 
+/// Every offset has its record, and each can be read.
+fn is_whole(frame: &Frame) -> bool {
+    let count = frame.header().record_count as usize;
+    read(frame).is_ok_and(|records| records.len() == count)
+}
+
 proptest! {
     #[test]
     fn changed_bytes_never_panic(
@@ -59,7 +65,31 @@ proptest! {
         }
         if let Ok(frame) = to_frame(with_checksum(bytes)) {
             use_frame(&frame, 1 << 16);
+            if BatchHeader::parse(frame.payload()).unwrap().compression == Compression::None {
+                prop_assert!(is_whole(&frame), "what is let in can be read");
+            }
         }
+    }
+
+    /// Two readers of one format: nothing is let in that cannot be read, nothing is refused that can.
+    #[test]
+    fn records_are_let_in_exactly_where_they_can_be_read(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = batch(Compression::None, &sample()).to_vec();
+        for (at, byte) in changes {
+            let at = 61 + at.index(bytes.len() - 61);
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(61 + cut.index(bytes.len() - 61));
+            let length = bytes.len() as i32 - 12;
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        }
+        let bytes = with_checksum(bytes);
+        let is_whole = is_whole(&unchecked(bytes.clone(), sample().len() as u32));
+        prop_assert_eq!(to_frame(bytes).is_ok(), is_whole);
     }
 
     #[test]
@@ -76,8 +106,7 @@ proptest! {
         bytes[21..23].copy_from_slice(&codec.to_be_bytes());
         bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         bytes[57..61].copy_from_slice(&count.to_be_bytes());
-        let frame = to_frame(with_checksum(bytes)).expect("its header is right");
-        use_frame(&frame, 1 << 16);
+        use_frame(&unchecked(with_checksum(bytes), count as u32), 1 << 16);
     }
 
     #[test]

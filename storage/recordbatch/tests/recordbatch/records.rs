@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use storage_recordbatch::{BatchError, Compression, Records, RecordsError, compression, to_frame};
 
-use crate::support::{BYTES_MAX, CODECS, Owned, batch, read, record, stored};
+use crate::support::{BYTES_MAX, CODECS, Owned, batch, read, record, stored, unchecked};
 
 fn some_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
     proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80))
@@ -98,7 +98,8 @@ fn offsets_that_do_not_rise_or_leave_the_batch_are_an_error() {
         bytes[at] = delta;
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32;
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        let frame = to_frame(bytes.into()).unwrap();
+        assert_eq!(to_frame(bytes.clone().into()), Err(BatchError::Record { index: 1 }));
+        let frame = unchecked(bytes.into(), 2);
         assert_eq!(read(&frame), Err(RecordsError::Kafka(BatchError::Record { index: 1 })));
     }
 }
@@ -111,7 +112,8 @@ fn bytes_after_the_last_record_are_an_error() {
     bytes[8..12].copy_from_slice(&length.to_be_bytes());
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32;
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    let frame = to_frame(bytes.into()).unwrap();
+    assert_eq!(to_frame(bytes.clone().into()), Err(BatchError::Record { index: 1 }));
+    let frame = unchecked(bytes.into(), 1);
     assert_eq!(read(&frame), Err(RecordsError::Kafka(BatchError::Record { index: 1 })));
 }
 

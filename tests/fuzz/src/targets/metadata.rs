@@ -30,7 +30,7 @@ fn snapshot(bytes: &[u8]) {
     comes_back(&state);
     let names: Vec<String> = state.topics().map(|topic| topic.name.clone()).collect();
     for name in names {
-        let command = state.check_delete(&DeleteTopic { name }).expect("a topic that is there");
+        let command = state.check_delete(&DeleteTopic { name, id: None }).expect("a topic that is there");
         apply(&mut state, &command);
     }
     assert_eq!((state.topics_count(), state.partitions_count()), (0, 0));
@@ -81,9 +81,9 @@ fn next(script: &mut Script<'_>, state: &ClusterState) -> Option<Command> {
         1 => {
             let value = (number & 2 == 0).then(|| number.to_string());
             let configs = vec![("segment.ms".to_owned(), value)];
-            checked(state.check_alter(&AlterTopic { name, partitions, configs }, &[]))
+            checked(state.check_alter(&AlterTopic { name, partitions, configs, based_on: None }, &[]))
         }
-        2 => checked(state.check_delete(&DeleteTopic { name })),
+        2 => checked(state.check_delete(&DeleteTopic { name, id: None })),
         3 => Some(Command::AllocateProducerIds { count: number.into() }),
         4 => Some(Command::ForgetLogs { logs: vec![(u64::from(number >> 8), u64::from(number & 0xff))] }),
         5 => {

@@ -78,6 +78,7 @@ impl World {
                     partition: PARTITION,
                     offset: Offset(script.u8().into()),
                     bytes_max: script.u16().into(),
+                    group: None,
                 };
                 self.wire.write(stream, encode::open_read(3, &open).to_vec());
             }
@@ -191,6 +192,7 @@ pub(super) fn response(request: &Request, well: bool) -> Response {
     let refused = || TopicError::Unknown { name: "t".to_owned() };
     match request {
         Request::Produce(produce) => Response::Produce(Ok(Produced {
+            append_time: None,
             base_offset: Offset(u64::from(well)),
             leader_epoch: LeaderEpoch(1),
             durability: if produce.acks == Acks::None {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use storage_frame::{Compaction, Frame, LeaderEpoch, Offset, TimestampMs};
-use storage_recordbatch::{BatchHeader, Records, from_archived, retain, served, to_frame};
+use storage_recordbatch::{BatchHeader, Compression, Records, from_archived, retain, served, to_frame};
 
 use crate::script::Script;
 
@@ -19,6 +19,7 @@ pub fn recordbatch(data: &[u8]) {
     let Ok(mut frame) = to_frame(batch.clone()) else { return };
     assert_eq!(frame.payload(), &batch, "stored as it was sent");
     assert_eq!(frame.header().record_count, BatchHeader::check(&batch).expect("checked").offsets_count());
+    check_walk(&frame);
     frame.assign(BASE, LeaderEpoch(3));
     if flags & 4 != 0 {
         frame.set_append_time(TimestampMs(5));
@@ -31,6 +32,16 @@ pub fn recordbatch(data: &[u8]) {
     check_served(&frame);
     assert!(from_archived(&frame).is_err(), "it is none");
     check_records(&frame);
+}
+
+/// What is let in without being compressed can be read to its end.
+fn check_walk(frame: &Frame) {
+    let header = BatchHeader::parse(frame.payload()).expect("checked");
+    if header.compression == Compression::None && header.batch_bytes <= PLAIN_BYTES_MAX {
+        let records = Records::open(frame, PLAIN_BYTES_MAX).expect("there is nothing to decompress");
+        let read = records.iter().filter(Result::is_ok).count();
+        assert_eq!(read, header.record_count as usize);
+    }
 }
 
 fn mended(flags: u8, batch: &[u8]) -> Bytes {

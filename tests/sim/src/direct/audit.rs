@@ -57,8 +57,14 @@ impl Direct {
             waiting.map(|(partition, page)| (*partition, page.next)).collect();
         for (partition, offset) in waiting {
             self.audit.partitions.get_mut(&partition).expect("listed").is_asked = true;
-            let fetch =
-                Fetch { partition, offset, bytes_max: 1 << 20, bytes_min: 0, wait_max: Some(Duration::ZERO) };
+            let fetch = Fetch {
+                partition,
+                offset,
+                bytes_max: 1 << 20,
+                bytes_min: 0,
+                wait_max: Some(Duration::ZERO),
+                reader: None,
+            };
             self.ask(Asked::Audit { partition }, Request::Fetch(fetch));
         }
     }

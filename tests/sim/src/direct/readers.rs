@@ -64,6 +64,7 @@ impl Direct {
             bytes_max,
             bytes_min,
             wait_max,
+            reader: None,
         };
         self.ask(Asked::Fetch { reader: nth }, Request::Fetch(fetch));
     }

@@ -35,6 +35,7 @@ impl Direct {
                     bytes_max: 1,
                     bytes_min: 0,
                     wait_max: None,
+                    reader: None,
                 };
                 ("fetch from nowhere", Request::Fetch(fetch))
             }
@@ -45,6 +46,7 @@ impl Direct {
                     bytes_max: u32::MAX,
                     bytes_min: u32::MAX,
                     wait_max: None,
+                    reader: None,
                 };
                 ("fetch beyond the end", Request::Fetch(fetch))
             }
@@ -75,10 +77,13 @@ impl Direct {
                 ("create a topic that cannot be", Request::CreateTopic(create))
             }
             6 => {
-                let alter = AlterTopic { name: gone(), partitions: Some(2), configs: Vec::new() };
+                let alter =
+                    AlterTopic { name: gone(), partitions: Some(2), configs: Vec::new(), based_on: None };
                 ("alter a topic there is not", Request::AlterTopic(alter))
             }
-            7 => ("delete a topic there is not", Request::DeleteTopic(DeleteTopic { name: gone() })),
+            7 => {
+                ("delete a topic there is not", Request::DeleteTopic(DeleteTopic { name: gone(), id: None }))
+            }
             _ => {
                 let describe = DescribeTopics { names: vec![gone()] };
                 ("describe a topic there is not", Request::DescribeTopics(describe))

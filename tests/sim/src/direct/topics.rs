@@ -99,7 +99,8 @@ impl Direct {
                 | TopicError::Replicas { .. }
                 | TopicError::Config { .. }
                 | TopicError::NoSpace
-                | TopicError::NotReady,
+                | TopicError::NotReady
+                | TopicError::Changed { .. },
             ) => {
                 if self.topics.get(name) == Some(&Known::Perhaps) {
                     self.topics.insert(name.to_owned(), Known::Gone);
@@ -137,7 +138,10 @@ impl Direct {
             if self.topics.get(&name) == Some(&Known::Perhaps) {
                 self.topics.insert(name.clone(), Known::Condemned);
             }
-            self.ask(Asked::Delete { name: name.clone() }, Request::DeleteTopic(DeleteTopic { name }));
+            self.ask(
+                Asked::Delete { name: name.clone() },
+                Request::DeleteTopic(DeleteTopic { name, id: None }),
+            );
         }
     }
 
@@ -184,7 +188,7 @@ impl Direct {
             configs.push(("retention.bytes".to_owned(), Some(bytes.to_string())));
         }
         self.wishes.facts.push(Fact::TopicAlterAsked { id: topic.id, promise });
-        let alter = AlterTopic { name: topic.name.clone(), partitions, configs };
+        let alter = AlterTopic { name: topic.name.clone(), partitions, configs, based_on: None };
         self.ask(Asked::Alter { name: topic.name }, Request::AlterTopic(alter));
     }
 
@@ -199,7 +203,7 @@ impl Direct {
         let name = topic.name.clone();
         self.wishes.facts.push(Fact::TopicDeleteAsked(topic.id));
         self.topics.insert(name.clone(), Known::Going(topic));
-        self.ask(Asked::Delete { name: name.clone() }, Request::DeleteTopic(DeleteTopic { name }));
+        self.ask(Asked::Delete { name: name.clone() }, Request::DeleteTopic(DeleteTopic { name, id: None }));
     }
 
     pub(super) fn on_deleted(&mut self, name: &str, answer: Result<(), TopicError>) {

@@ -242,6 +242,7 @@ fn is_passing(error: &GroupError) -> bool {
         | GroupError::InconsistentProtocol { .. }
         | GroupError::SessionTimeout { .. }
         | GroupError::Full { .. }
+        | GroupError::TooLarge { .. }
         | GroupError::MetadataTooLarge { .. }
         | GroupError::UnknownPartition
         | GroupError::Subscribed { .. } => false,

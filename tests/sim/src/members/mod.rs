@@ -269,13 +269,13 @@ impl Members {
             return;
         }
         if self.dice.one_in(4) {
-            let delete = DeleteTopic { name: OFFSETS_TOPIC.to_owned() };
+            let delete = DeleteTopic { name: OFFSETS_TOPIC.to_owned(), id: None };
             self.ask(Asked::Delete, Request::DeleteTopic(delete));
         } else if self.partitions_added < PARTITIONS_ADDED_MAX {
             self.partitions_added += 1;
             let name = plan::topic_name(self.dice.below(self.topics.len() as u64) as usize);
             let partitions = Some(self.manners.partitions + self.partitions_added);
-            let alter = AlterTopic { name, partitions, configs: Vec::new() };
+            let alter = AlterTopic { name, partitions, configs: Vec::new(), based_on: None };
             self.ask(Asked::Alter, Request::AlterTopic(alter));
         }
     }

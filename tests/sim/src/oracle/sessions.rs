@@ -1,9 +1,9 @@
 //! Whoever says nothing for its session is out of its group (I16), within one life of its coordinator: members get a new
-//! session when it has been loaded, and a core that takes no turns sees nobody's end.
+//! session when it has been loaded, and while a core takes no turns or reads no requests nobody's session goes on.
 //!
 //! Source: Kafka's documentation of `session.timeout.ms`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Oracle, Violation};
@@ -16,6 +16,8 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Sessions {
     /// Dead members by group and id.
     dead: BTreeMap<(String, String), Dead>,
+    /// Cores whose members' time stands still.
+    unheard: BTreeSet<u8>,
 }
 
 #[derive(Debug)]
@@ -38,10 +40,22 @@ impl Oracle for Sessions {
                 let dead = Dead { since: at.time, session: *session, out_at: None };
                 self.dead.insert((group.clone(), member.clone()), dead);
             }
-            Fact::Began { .. } | Fact::Crashed { .. } | Fact::Stopped { .. } => self.dead.clear(),
+            Fact::Began { .. } | Fact::Crashed { .. } | Fact::Stopped { .. } => {
+                self.dead.clear();
+                self.unheard.clear();
+            }
+            // Who died before has as much longer; how much is the broker's to know.
+            Fact::Event { name: "clients_unheard", core, .. } => {
+                self.unheard.insert(*core);
+                self.dead.clear();
+            }
+            Fact::Event { name: "clients_heard_again", core, .. } => {
+                self.unheard.remove(core);
+                self.dead.clear();
+            }
             // Long after the start, where its core or its disk had stalled.
             Fact::Event { name: "groups_loaded", .. } => self.dead.clear(),
-            Fact::GroupDescribed { group, asked_at, members } => {
+            Fact::GroupDescribed { group, asked_at, members } if self.unheard.is_empty() => {
                 for ((of, member), dead) in &mut self.dead {
                     if of != group || dead.since > *asked_at {
                         continue;
@@ -63,6 +77,8 @@ impl Oracle for Sessions {
 
 #[cfg(test)]
 mod tests {
+    use engine_shard::Level;
+
     use super::*;
     use crate::oracle::history::History;
 
@@ -87,6 +103,19 @@ mod tests {
         history.passes();
         described(&mut history, &["a", "b"]);
         history.fails_with("'a' is dead, was to be out of g at");
+    }
+
+    #[test]
+    fn nobody_is_due_out_for_silence_while_the_broker_did_not_listen() {
+        let mut history = History::new(Sessions::default());
+        history.fact(silent()).event(Level::Warn, "clients_unheard");
+        history.fact(silent());
+        history.now += Duration::from_secs(20);
+        described(&mut history, &["a"]);
+        history.event(Level::Info, "clients_heard_again");
+        history.now += Duration::from_secs(4);
+        described(&mut history, &["a"]);
+        history.passes();
     }
 
     #[test]

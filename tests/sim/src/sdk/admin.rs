@@ -55,6 +55,7 @@ impl Cast<'_> {
                     "retention.ms".to_owned(),
                     Some((60_000 * self.dice.within(1..=9)).to_string()),
                 )],
+                based_on: None,
             }),
             3 => AdminAsk::Delete(self.named(admin, own).await),
             4 => AdminAsk::List,

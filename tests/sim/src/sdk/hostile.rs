@@ -153,7 +153,7 @@ impl Cast<'_> {
         let Some((mut send, mut receive)) = open(connection).await else { return };
         let whole = match self.dice.below(3) {
             0 => encode::request(1, &Request::DescribeCluster),
-            1 => encode::open_read(1, &OpenRead { partition, offset: Offset(0), bytes_max: 0 }),
+            1 => encode::open_read(1, &OpenRead { partition, offset: Offset(0), bytes_max: 0, group: None }),
             _ => [encode::open_produce(&partition), self.bad_frame()].concat().into(),
         };
         let part = self.dice.below(whole.len() as u64) as usize;
@@ -217,7 +217,7 @@ impl Cast<'_> {
         let mut streams = Vec::new();
         for _ in 0..self.dice.within(1..=30) {
             let Some((mut send, receive)) = open(connection).await else { break };
-            let open = OpenRead { partition, offset: Offset(self.dice.below(3)), bytes_max: 0 };
+            let open = OpenRead { partition, offset: Offset(self.dice.below(3)), bytes_max: 0, group: None };
             let _ = timeout(CONNECTING_MAX, send.write_chunk(encode::open_read(3, &open))).await;
             streams.push((send, receive));
         }

@@ -64,6 +64,7 @@ impl Log {
 
 fn produced(base_offset: Offset, duplicate: bool) -> Produced {
     Produced {
+        append_time: None,
         base_offset,
         leader_epoch: LeaderEpoch(1),
         durability: Durability::AllDisks,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::kafka::fault::Fault;
-use crate::kafka::groups::{Described, Listed, Row};
+use crate::kafka::groups::{Described, Each, Listed, Row};
 use crate::kafka::offsets::Place;
 
 /// Columns that grow with what is in them begin with this.
@@ -14,13 +14,32 @@ fn width<'a>(head: &str, cells: impl Iterator<Item = &'a str>) -> usize {
 }
 
 /// States are asked for in any case.
-pub(super) fn state_name(state: &str) -> String {
-    const KNOWN: [&str; 5] = ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"];
-    let known = KNOWN.iter().find(|known| known.eq_ignore_ascii_case(state));
-    known.map_or_else(|| state.to_owned(), |known| (*known).to_owned())
+pub(super) fn states(asked: &str) -> Result<Vec<String>, Fault> {
+    const KNOWN: [&str; 7] =
+        ["PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Empty", "Assigning", "Reconciling"];
+    chosen(asked, &KNOWN).ok_or_else(|| {
+        let known = KNOWN.join(", ");
+        Fault::Usage(format!("Invalid state list '{asked}'. Valid states are: {known}"))
+    })
 }
 
-fn type_name(listed: &Listed) -> &'static str {
+/// Types, too; one of them is ours alone.
+pub(super) fn types(asked: &str) -> Result<Vec<String>, Fault> {
+    const KNOWN: [&str; 3] = ["Consumer", "Classic", "Native"];
+    chosen(asked, &KNOWN).ok_or_else(|| {
+        let known = KNOWN.join(", ");
+        Fault::Usage(format!("Invalid types list '{asked}'. Valid types are: {known}"))
+    })
+}
+
+/// `None`: one of them is not known.
+fn chosen(asked: &str, known: &[&str]) -> Option<Vec<String>> {
+    let find = |word: &str| known.iter().find(|known| known.eq_ignore_ascii_case(word));
+    let words = asked.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| find(word).map(|known| (*known).to_owned())).collect()
+}
+
+pub(super) fn type_name(listed: &Listed) -> &'static str {
     if listed.protocol_type == "millstream" { "Native" } else { "Classic" }
 }
 
@@ -30,7 +49,7 @@ pub(super) fn list(groups: &[Listed], states: bool, types: bool) -> String {
         groups.iter().for_each(|listed| _ = writeln!(text, "{}", listed.group));
         return text;
     }
-    let wide = width("GROUP", groups.iter().map(|listed| listed.group.as_str())).max(25);
+    let wide = width("GROUP", groups.iter().map(|listed| listed.group.as_str())) + 10;
     let mut line = |group: &str, kind: &str, state: &str| {
         let mut cells = format!("{group:<wide$}");
         if types {
@@ -58,8 +77,7 @@ pub(super) fn warning(group: &Described) -> Option<String> {
 }
 
 pub(super) fn offsets(group: &Described, rows: &[Row]) -> String {
-    let idle = || group.members.iter().filter(|member| member.assigned.is_empty());
-    if rows.is_empty() && idle().next().is_none() {
+    if rows.is_empty() {
         return String::new();
     }
     let member = |row: &Row| row.owner.map(|index| &group.members[index]);
@@ -102,11 +120,11 @@ pub(super) fn offsets(group: &Described, rows: &[Row]) -> String {
             owner.map_or("-", |member| &member.client_id),
         ]);
     };
-    rows.iter().filter(|row| row.owner.is_some()).for_each(&mut print);
-    rows.iter().filter(|row| row.owner.is_none()).for_each(&mut print);
-    // Members that have nothing to do come last.
-    for member in idle() {
-        line([&group.group, "-", "-", "-", "-", "-", &member.member, &member.host, &member.client_id]);
+    // Whoever has most comes first, partitions that nobody has come last; who has none is not shown.
+    let mut owners: Vec<usize> = (0..group.members.len()).collect();
+    owners.sort_by_key(|index| std::cmp::Reverse(group.members[*index].partitions_count()));
+    for owner in owners.into_iter().map(Some).chain([None]) {
+        rows.iter().filter(|row| row.owner == owner).for_each(&mut print);
     }
     text.push('\n');
     text
@@ -172,10 +190,8 @@ pub(super) fn state(group: &Described) -> String {
     text
 }
 
+/// The head is there for groups of which nothing is reset, too.
 pub(super) fn reset(all: &[(String, Place, i64)]) -> String {
-    if all.is_empty() {
-        return String::new();
-    }
     let mut text = String::from("\n");
     let mut line = |group: &str, topic: &str, partition: &str, offset: &str| {
         let _ = writeln!(text, "{group:<30} {topic:<30} {partition:<10} {offset:<15}");
@@ -199,13 +215,18 @@ pub(super) fn csv(all: &[(String, Place, i64)], groups: bool) -> String {
     text
 }
 
-pub(super) fn deleted_offsets(group: &str, topics: &[String], each: &[(Place, Result<(), Fault>)]) -> String {
-    let failed = each.iter().any(|(_, result)| result.is_err());
-    let topics = topics.join(",");
-    let mut text = if failed {
-        "\nError: Encountered some partition-level error, see the follow-up details:\n".to_owned()
-    } else {
-        format!("Request succeed for deleting offsets with topic {topics} group {group}\n")
+/// What came of it as a whole, then partition by partition.
+pub(super) fn deleted_offsets(group: &str, topics: &[String], outcome: &Result<Each, Fault>) -> String {
+    let topics = topics.join(", ");
+    let nothing = Each::new();
+    let (mut text, each) = match outcome {
+        Ok(each) if each.iter().all(|(_, result)| result.is_ok()) => {
+            (format!("Request succeed for deleting offsets with topic {topics} group {group}\n"), each)
+        }
+        Ok(each) => {
+            ("\nError: Encounter some partition level error, see the follow-up details:\n".to_owned(), each)
+        }
+        Err(fault) => (format!("\nError: {}\n", group_words(group, fault)), &nothing),
     };
     text.push('\n');
     let mut line = |topic: &str, partition: &str, status: &str| {
@@ -215,11 +236,26 @@ pub(super) fn deleted_offsets(group: &str, topics: &[String], each: &[(Place, Re
     for ((topic, partition), result) in each {
         let status = match result {
             Ok(()) => "Successful".to_owned(),
-            Err(fault) => format!("Error: {fault}"),
+            Err(fault) => format!("Error: :org.apache.kafka.common.errors.{}: {fault}", fault.exception()),
         };
         line(topic, &partition.to_string(), &status);
     }
     text
+}
+
+fn group_words(group: &str, fault: &Fault) -> String {
+    match fault {
+        Fault::Refused { code: 24, .. } => format!("'{group}' is not valid."),
+        Fault::Refused { code: 69, .. } => format!("'{group}' does not exist."),
+        Fault::Refused { code: 68, .. } => {
+            format!("Deleting offsets of a consumer group '{group}' is forbidden if the group is not empty.")
+        }
+        Fault::Refused { .. }
+        | Fault::Usage(_)
+        | Fault::Connection(_)
+        | Fault::Other(_)
+        | Fault::ReaderLeft => format!("Encounter some unknown error: {fault}"),
+    }
 }
 
 #[cfg(test)]
@@ -264,10 +300,20 @@ readers         chat            1          -               10              -    
 ";
         assert_eq!(text, expect);
         assert_eq!(offsets(&group(), &[]), "");
-        let mut idle = group();
-        idle.members[0].assigned.clear();
-        let line = "readers         -               -          -               -               -               rdkafka-7f3a    /127.0.0.1      rdkafka";
-        assert_eq!(offsets(&idle, &[]).lines().nth(2), Some(line));
+        // Who has most comes first.
+        let mut two = group();
+        two.members.insert(
+            0,
+            Member { member: "a-0".to_owned(), assigned: BTreeMap::new(), ..two.members[0].clone() },
+        );
+        two.members[0].assigned.insert("b".to_owned(), vec![0]);
+        let rows = [row(0, Some(7), Some(1)), row(2, Some(1), Some(0))];
+        let order: Vec<String> = offsets(&two, &rows)
+            .lines()
+            .skip(2)
+            .map(|line| line.split_whitespace().nth(6).unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(order, ["rdkafka-7f3a", "a-0"]);
     }
 
     #[test]
@@ -292,6 +338,8 @@ readers                   localhost:9092  (1)       range                Stable 
             "GROUP", "TOPIC", "PARTITION", "NEW-OFFSET", "readers", "chat", "0", "5"
         );
         assert_eq!(reset(&all), expect);
+        let head = format!("\n{:<30} {:<30} {:<10} {:<15}\n", "GROUP", "TOPIC", "PARTITION", "NEW-OFFSET");
+        assert_eq!(reset(&[]), head);
         assert_eq!(csv(&all, false), "\"chat\",0,5\n");
         assert_eq!(csv(&all, true), "\"readers\",\"chat\",0,5\n");
     }
@@ -304,8 +352,44 @@ readers                   localhost:9092  (1)       range                Stable 
             state: "Empty".to_owned(),
         };
         assert_eq!(list(std::slice::from_ref(&listed), false, false), "readers\n");
-        let lines: Vec<String> = list(&[listed], true, false).lines().map(str::to_owned).collect();
-        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["GROUP", "STATE"]);
-        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["readers", "Empty"]);
+        let expect = "
+GROUP                     TYPE                 STATE               \nreaders                   Classic              Empty               
+";
+        assert_eq!(list(&[listed], true, true), expect.trim_start());
+    }
+
+    #[test]
+    fn states_and_types_are_known_in_any_case_and_others_are_refused() {
+        assert_eq!(states("stable, EMPTY").unwrap(), ["Stable", "Empty"]);
+        assert_eq!(states("").unwrap(), Vec::<String>::new());
+        let refused = states("stable,odd").unwrap_err().to_string();
+        assert!(refused.starts_with("Invalid state list 'stable,odd'. Valid states are: "), "{refused}");
+        assert_eq!(types("classic").unwrap(), ["Classic"]);
+        assert!(types("odd").is_err());
+    }
+
+    #[test]
+    fn deleted_offsets_are_told_as_a_whole_and_one_by_one() {
+        let place = |partition| ("chat".to_owned(), partition);
+        let line = |topic: &str, partition: &str, status: &str| {
+            format!("{topic:<30} {partition:<15} {status:<15}\n")
+        };
+        let head = line("TOPIC", "PARTITION", "STATUS");
+        let topics = ["chat".to_owned()];
+        let good = deleted_offsets("g", &topics, &Ok(vec![(place(0), Ok(()))]));
+        let said = "Request succeed for deleting offsets with topic chat group g\n\n";
+        assert_eq!(good, format!("{said}{head}{}", line("chat", "0", "Successful")));
+        let bad = deleted_offsets("g", &topics, &Ok(vec![(place(1), Err(Fault::refused(86, None)))]));
+        assert!(bad.starts_with(
+            "\nError: Encounter some partition level error, see the follow-up details:\n\nTOPIC"
+        ));
+        assert!(
+            bad.contains("Error: :org.apache.kafka.common.errors.GroupSubscribedToTopicException"),
+            "{bad}"
+        );
+        let not_empty = deleted_offsets("g", &topics, &Err(Fault::refused(68, None)));
+        let said =
+            "\nError: Deleting offsets of a consumer group 'g' is forbidden if the group is not empty.\n";
+        assert_eq!(not_empty, format!("{said}\n{head}"));
     }
 }

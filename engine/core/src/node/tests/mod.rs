@@ -194,7 +194,7 @@ fn partition(topic: &TopicDescription, index: u32) -> PartitionId {
 
 /// The payloads of `count` frames read from the start.
 fn read_all(client: &mut Client, partition: PartitionId, count: usize) -> Vec<Frame> {
-    let id = client.open_read(&OpenRead { partition, offset: Offset(0), bytes_max: 0 });
+    let id = client.open_read(&OpenRead { partition, offset: Offset(0), bytes_max: 0, group: None });
     let mut frames = Vec::new();
     while frames.len() < count {
         frames.extend(client.next_frames(id));
@@ -271,8 +271,12 @@ fn a_push_reader_hears_of_a_record_at_once() {
     let (node, address) = place.start(cores());
     let (mut writer, mut reader) = (place.connect(address, 0), place.connect(address, 1));
     let topic = create(&mut writer, "news", 1);
-    let read =
-        reader.open_read(&OpenRead { partition: partition(&topic, 0), offset: Offset(0), bytes_max: 0 });
+    let read = reader.open_read(&OpenRead {
+        partition: partition(&topic, 0),
+        offset: Offset(0),
+        bytes_max: 0,
+        group: None,
+    });
     let mut fastest = Duration::MAX;
     for number in 0..20 {
         let begun = Instant::now();
@@ -341,7 +345,7 @@ fn an_unknown_partition_cannot_be_read() {
     let topic = create(&mut client, "t", 1);
     let partition = PartitionId { index: 1, ..partition(&topic, 0) };
     assert_eq!(
-        client.failed_read(&OpenRead { partition, offset: Offset(0), bytes_max: 0 }),
+        client.failed_read(&OpenRead { partition, offset: Offset(0), bytes_max: 0, group: None }),
         FetchError::UnknownPartition
     );
     assert!(matches!(describe(&mut client, "absent"), Err(TopicError::Unknown { .. })));

@@ -172,7 +172,7 @@ impl History {
         let Some(name) = self.name_of(id.topic) else { return };
         // Whichever topic has the name when it is decided on; the client asks for the one it knows.
         if self.creates.is_empty() && self.deletes.is_empty() {
-            let key = self.node.send(Request::DeleteTopic(DeleteTopic { name }));
+            let key = self.node.send(Request::DeleteTopic(DeleteTopic { name, id: None }));
             self.deletes.push((key, id.topic));
             self.doubtful.push(id.topic);
         }

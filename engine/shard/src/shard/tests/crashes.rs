@@ -54,7 +54,7 @@ fn run(node: &mut Node) -> Known {
             }
         }
         if round == 6 && known.made.contains(&"b".to_owned()) {
-            let key = node.send(Request::DeleteTopic(DeleteTopic { name: "b".into() }));
+            let key = node.send(Request::DeleteTopic(DeleteTopic { name: "b".into(), id: None }));
             if let Some(Response::DeleteTopic(Ok(()))) = node.reply(key) {
                 known.deleted.push("b".into());
             }

@@ -1,15 +1,16 @@
 use std::time::Duration;
 
 use engine_api::{
-    CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteRecords, DeleteTopic, GroupAnswer, GroupAsk,
-    GroupError, GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId,
-    MemberProtocol, OFFSETS_TOPIC, ProduceError, Request, Response, SyncGroup, TopicError, offsets_partition,
+    Assignor, CommitOffset, CommitOffsets, CommittedOffset, CoreId, DeleteRecords, DeleteTopic, GroupAnswer,
+    GroupAsk, GroupError, GroupRequest, GroupState, JoinGroup, Joined, ListGroups, MeasureLag, MemberId,
+    MemberProtocol, OFFSETS_TOPIC, ProduceError, ReaderId, Request, Response, SyncGroup, TopicError,
+    offsets_partition,
 };
 use storage_frame::{LogId, Offset};
 use tests_disk::Operation;
 
 use super::disk;
-use super::node::{Node, Settings, create};
+use super::node::{Node, Settings, create, fetch};
 use crate::{GroupsConfig, Input};
 
 fn settings() -> Settings {
@@ -122,7 +123,11 @@ fn committed(answer: Result<GroupAnswer, GroupError>) -> Result<(), GroupError> 
 }
 
 fn join(member: &str) -> GroupAsk {
-    GroupAsk::Join(JoinGroup {
+    GroupAsk::Join(join_of(member))
+}
+
+fn join_of(member: &str) -> JoinGroup {
+    JoinGroup {
         member: member.into(),
         instance: None,
         client_id: "client".into(),
@@ -135,7 +140,7 @@ fn join(member: &str) -> GroupAsk {
             protocol_type: "test".into(),
             protocols: vec![("one".into(), bytes::Bytes::new())],
         },
-    })
+    }
 }
 
 fn sync(joined: &Joined) -> GroupAsk {
@@ -163,7 +168,7 @@ fn offsets_topic_is_made_at_the_first_use_of_a_group_and_is_nobody_s() {
     assert_eq!(node.names(), [OFFSETS_TOPIC, "a"]);
     assert_eq!(node.describe(OFFSETS_TOPIC).partitions.len(), 4);
     node.commit("g", 1).expect("kept");
-    let refused = node.ask(Request::DeleteTopic(DeleteTopic { name: OFFSETS_TOPIC.into() }));
+    let refused = node.ask(Request::DeleteTopic(DeleteTopic { name: OFFSETS_TOPIC.into(), id: None }));
     assert!(matches!(refused, Response::DeleteTopic(Err(TopicError::Name { .. }))), "{refused:?}");
     assert!(matches!(node.try_create(OFFSETS_TOPIC, 9, &[]), Err(TopicError::Name { .. })));
     let partition = node.partition(OFFSETS_TOPIC, 0);
@@ -379,7 +384,7 @@ fn lag_is_measured_wherever_the_partition_is() {
         for _ in 0..10 {
             node.produce(partition, &["x"]).expect("stored");
         }
-        let measure = MeasureLag { partition, offset: Offset(4) };
+        let measure = MeasureLag { partition, offset: Offset(4), reader: None };
         let Response::MeasureLag(Ok(lag)) = node.ask(Request::MeasureLag(measure)) else { panic!("refused") };
         assert_eq!((lag.log_start, lag.high_watermark), (Offset(0), Offset(10)));
         assert!(lag.timestamp.is_some());
@@ -393,6 +398,53 @@ fn lag_is_measured_wherever_the_partition_is() {
     assert_eq!(lags.len(), 8);
     assert!(lags.iter().all(|lag| lag.records == 6 && lag.topic == "a"), "{lags:?}");
     assert!(lags.iter().all(|lag| lag.age_max > Duration::from_secs(60)), "{lags:?}");
+}
+
+/// Two members of native groups, coordinated anywhere, with partitions on both cores and nothing committed.
+#[test]
+fn a_member_that_reads_nothing_is_stuck_and_one_that_reads_is_not_wherever_its_partitions_are() {
+    let groups = GroupsConfig {
+        initial_rebalance_delay: Duration::ZERO,
+        stuck_interval: Duration::from_secs(5),
+        stuck_intervals: 3,
+        ..GroupsConfig::default()
+    };
+    let settings = Settings { groups, ..settings() };
+    let mut node = Node::start(disk::empty(), &settings);
+    node.create("a", 2, &[]);
+    assert_eq!(node.group("reads", GroupAsk::Describe), Err(GroupError::NotReady));
+    let partitions = [node.partition("a", 0), node.partition("a", 1)];
+    for partition in partitions {
+        node.produce(partition, &["x"]).expect("stored");
+    }
+    let mut ids = Vec::new();
+    for group in ["idles", "reads"] {
+        let protocol = MemberProtocol::Native { topics: vec!["a".into()], assignor: Assignor::Range };
+        let long = Duration::from_secs(1000);
+        let join = JoinGroup { protocol, session_timeout: long, ..join_of("") };
+        let key = node.send_group(group, GroupAsk::Join(join));
+        let joined = node.joined(key);
+        assert_eq!(joined.assignment, [("a".to_owned(), vec![0, 1])]);
+        ids.push(joined.member);
+    }
+    for _ in 0..30 {
+        node.pass(Duration::from_secs(1));
+        for partition in partitions {
+            let Request::Fetch(mut fetch) = fetch(partition, 0, 0, None) else { unreachable!() };
+            fetch.reader = Some(ReaderId::of_group("reads"));
+            assert!(matches!(node.ask(Request::Fetch(fetch)), Response::Fetch(Ok(_))));
+        }
+    }
+    let mut stuck = |group| match node.group(group, GroupAsk::Describe).expect("it is there") {
+        GroupAnswer::Described(described) => described.members[0].stuck.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stuck("idles"), [("a".to_owned(), 0), ("a".to_owned(), 1)]);
+    assert_eq!(stuck("reads"), []);
+    let told: Vec<_> = node.shards.iter().flat_map(|shard| shard.stats().groups.stuck).collect();
+    assert_eq!(told, [("idles".to_owned(), 2)]);
+    // Nothing is committed: there is no lag to tell of.
+    assert!(node.shards.iter().all(|shard| shard.stats().groups.lags.is_empty()));
 }
 
 #[test]
@@ -436,4 +488,91 @@ fn topic_that_is_being_made_when_the_node_stops_is_made_by_the_next_one() {
     let described = node.group("g", GroupAsk::Describe);
     assert!(matches!(described, Err(GroupError::NotReady) | Ok(_)), "{described:?}");
     assert!(node.group("g", GroupAsk::Describe).is_ok());
+}
+
+/// How many members `g` has, the first of which has a session of ten seconds.
+fn members_after(silence: impl FnOnce(&mut Node)) -> [usize; 2] {
+    let mut node = Node::with_groups();
+    let key = node.join("g", "");
+    let joined = node.joined(key);
+    let key = node.send_group("g", sync(&joined));
+    node.group_reply(key).expect("answered").expect("synced");
+    node.pass(Duration::from_secs(6));
+    silence(&mut node);
+    let at_first = members_of(&mut node);
+    node.pass(Duration::from_secs(12));
+    [at_first, members_of(&mut node)]
+}
+
+#[test]
+fn members_are_not_thrown_out_for_what_they_said_while_nobody_listened() {
+    let minute = Duration::from_secs(60);
+    let process_stood_still = members_after(|node| {
+        node.now.mono += minute;
+        node.pass(Duration::from_secs(1));
+    });
+    // One of them coordinates the group, the other may have its members' connections.
+    let core_stood_still = [0, 1].map(|core| {
+        members_after(|node| {
+            node.asleep = Some(core);
+            node.pass(minute);
+            node.asleep = None;
+            node.pass(Duration::from_secs(1));
+        })
+    });
+    let core_read_nothing = [0, 1].map(|core| {
+        members_after(|node| {
+            node.input_of(core, Input::Paused(true));
+            node.pass(minute);
+            node.input_of(core, Input::Paused(false));
+            node.pass(Duration::from_secs(1));
+        })
+    });
+    // Then it is the members' turn to be heard of, or their sessions end as ever.
+    assert_eq!(process_stood_still, [1, 0]);
+    assert_eq!(core_stood_still, [[1, 0]; 2]);
+    assert_eq!(core_read_nothing, [[1, 0]; 2]);
+    assert_eq!(members_after(|node| node.pass(minute)), [0, 0]);
+}
+
+fn members_of(node: &mut Node) -> usize {
+    match node.group("g", GroupAsk::Describe).expect("it is there") {
+        GroupAnswer::Described(described) => described.members.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_a_record_is_refused_and_the_group_lives_on() {
+    let mut node = Node::with_groups();
+    let key = node.join("g", "");
+    let joined = node.joined(key);
+    let of = |node: &mut Node, bytes: usize| {
+        let GroupAsk::Sync(mut asked) = sync(&joined) else { unreachable!() };
+        asked.assignments = vec![(joined.member.clone(), vec![7; bytes].into())];
+        let key = node.send_group("g", GroupAsk::Sync(asked));
+        node.group_reply(key).expect("an answer")
+    };
+    let refused = of(&mut node, 9 << 20);
+    let Err(GroupError::TooLarge { bytes, bytes_max }) = refused else { panic!("{refused:?}") };
+    assert!(bytes > bytes_max && bytes_max == 8 << 20, "{bytes} {bytes_max}");
+    assert!(matches!(of(&mut node, 10), Ok(GroupAnswer::Synced(_))));
+    let member = MemberId { member: joined.member.clone(), generation: joined.generation, instance: None };
+    let offsets = |count: u32| {
+        let one = |_| CommitOffset {
+            partition: 0,
+            offset: Offset(5),
+            leader_epoch: -1,
+            metadata: "x".repeat(4096),
+        };
+        vec![("a".to_owned(), (0..count).map(one).collect())]
+    };
+    let commit = |count| {
+        let member = member.clone();
+        GroupAsk::Commit(CommitOffsets { member, retention: None, topics: offsets(count) })
+    };
+    assert!(matches!(node.group("g", commit(3000)), Err(GroupError::TooLarge { .. })));
+    assert!(matches!(node.group("g", commit(1000)), Ok(GroupAnswer::Committed(_))));
+    assert_eq!(members_of(&mut node), 1);
+    node.assert_no_errors();
 }

@@ -162,7 +162,7 @@ fn changes_are_refused_when_too_many_wait_for_a_core_to_apply_them() {
     node.create("a", 1, &[]);
     let alter = || {
         let configs = vec![("retention.ms".to_owned(), Some("1000000".to_owned()))];
-        Request::AlterTopic(AlterTopic { name: "a".into(), partitions: None, configs })
+        Request::AlterTopic(AlterTopic { name: "a".into(), partitions: None, configs, based_on: None })
     };
     node.asleep = Some(1);
     let mut keys: Vec<u64> = (0..100).map(|_| node.send(alter())).collect();

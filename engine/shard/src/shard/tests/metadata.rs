@@ -93,7 +93,7 @@ fn produces_that_wait_are_told_when_their_topic_is_deleted() {
     node.disk_waits = true;
     let key = node.send(produce(partition, Acks::All, &["1"], None));
     node.pump();
-    let delete = node.send(Request::DeleteTopic(engine_api::DeleteTopic { name: "a".into() }));
+    let delete = node.send(Request::DeleteTopic(engine_api::DeleteTopic { name: "a".into(), id: None }));
     node.pump();
     // The write of the batch is slow; the delete's is not.
     let (mut slow, fast): (Vec<_>, Vec<_>) = node.disk_queue.drain(..).partition(|(_, of, ..)| *of == log);
@@ -134,7 +134,7 @@ fn altered_topic_gets_partitions_and_settings_at_once_and_keeps_them() {
     node.create("a", 1, &[]);
     let partition = node.partition("a", 0);
     let configs = vec![("max.message.bytes".to_owned(), Some("100".to_owned()))];
-    let alter = AlterTopic { name: "a".into(), partitions: Some(3), configs };
+    let alter = AlterTopic { name: "a".into(), partitions: Some(3), configs, based_on: None };
     let Response::AlterTopic(Ok(topic)) = node.ask(Request::AlterTopic(alter)) else { panic!("refused") };
     assert_eq!(topic.partitions.len(), 3);
     let error = node.produce(partition, &[&"x".repeat(200)]).expect_err("too large now");
@@ -184,7 +184,7 @@ fn metadata_log_stays_small_however_many_changes_there_were() {
             .flat_map(|number| {
                 let name = format!("{round}-{number}-{}", "x".repeat(200));
                 let made = node.send(create(&name, 1, &configs));
-                [made, node.send(Request::DeleteTopic(engine_api::DeleteTopic { name }))]
+                [made, node.send(Request::DeleteTopic(engine_api::DeleteTopic { name, id: None }))]
             })
             .collect();
         node.pump();

@@ -226,6 +226,11 @@ impl Node {
         self.pump();
     }
 
+    pub(super) fn input_of(&mut self, core: usize, input: Input) {
+        self.inbox.push_back((core, input));
+        self.pump();
+    }
+
     /// Lets time pass, tick by tick.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.mono + time;
@@ -286,7 +291,7 @@ impl Node {
 
     #[track_caller]
     pub(super) fn delete(&mut self, name: &str) {
-        let response = self.ask(Request::DeleteTopic(DeleteTopic { name: name.into() }));
+        let response = self.ask(Request::DeleteTopic(DeleteTopic { name: name.into(), id: None }));
         assert_eq!(response, Response::DeleteTopic(Ok(())));
     }
 
@@ -417,7 +422,14 @@ pub(super) fn fetch(
     bytes_min: u32,
     wait_max: Option<Duration>,
 ) -> Request {
-    Request::Fetch(Fetch { partition, offset: Offset(offset), bytes_max: 1 << 20, bytes_min, wait_max })
+    Request::Fetch(Fetch {
+        partition,
+        offset: Offset(offset),
+        bytes_max: 1 << 20,
+        bytes_min,
+        wait_max,
+        reader: None,
+    })
 }
 
 #[track_caller]

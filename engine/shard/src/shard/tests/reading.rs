@@ -397,7 +397,7 @@ fn partition_that_fails_while_it_is_removed_is_not_listed_as_troubled() {
     node.disk_waits = true;
     node.send(produce(partition, Acks::All, &["1"], None));
     node.pump();
-    node.send(Request::DeleteTopic(engine_api::DeleteTopic { name: "a".into() }));
+    node.send(Request::DeleteTopic(engine_api::DeleteTopic { name: "a".into(), id: None }));
     node.pump();
     let (slow, fast): (Vec<_>, Vec<_>) = node.disk_queue.drain(..).partition(|(_, of, ..)| *of == log);
     node.disk_queue.extend(fast);

@@ -180,7 +180,7 @@ fn write_caching_switched_on_and_off_takes_effect_with_the_next_batch() {
     let partition = node.partition("a", 0);
     for (caching, expect) in [("true", Durability::Memory), ("false", Durability::AllDisks)] {
         let configs = vec![("write.caching".to_owned(), Some(caching.to_owned()))];
-        let alter = engine_api::AlterTopic { name: "a".into(), partitions: None, configs };
+        let alter = engine_api::AlterTopic { name: "a".into(), partitions: None, configs, based_on: None };
         node.ask(Request::AlterTopic(alter));
         assert_eq!(node.produce(partition, &["x"]).expect("stored").durability, expect);
     }
@@ -235,10 +235,14 @@ fn append_time_is_the_brokers_clock_where_the_topic_asks_for_it() {
     let mut node = started();
     node.create("a", 1, &[("message.timestamp.type", "LogAppendTime")]);
     let partition = node.partition("a", 0);
-    node.produce(partition, &["x"]).expect("stored");
+    let produced = node.produce(partition, &["x"]).expect("stored");
+    assert_eq!(produced.append_time, Some(node.now.wall));
     let header = *node.fetch(partition, 0).expect("readable").frames[0].header();
     assert!(header.append_time);
     assert_eq!(header.max_timestamp, node.now.wall);
+    node.create("b", 1, &[]);
+    let partition = node.partition("b", 0);
+    assert_eq!(node.produce(partition, &["x"]).expect("stored").append_time, None);
 }
 
 #[test]

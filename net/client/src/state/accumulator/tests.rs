@@ -93,6 +93,7 @@ const POISON: u64 = 50;
 
 fn produced(base: u64, duplicate: bool) -> Produced {
     Produced {
+        append_time: None,
         base_offset: Offset(base),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::AllDisks,

@@ -89,6 +89,7 @@ impl Log {
 
 fn produced(base: u64, duplicate: bool) -> Produced {
     Produced {
+        append_time: None,
         base_offset: Offset(base),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::AllDisks,

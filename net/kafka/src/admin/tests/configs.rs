@@ -317,3 +317,36 @@ fn what_has_configs_is_listed() {
     let (response, _) = call(&mut world(), 1, &other, not_asked);
     assert_eq!(response.error_code, ResponseError::UnsupportedVersion.code());
 }
+
+/// Appending to a list that another client has just changed would take back what that one did.
+#[test]
+fn a_change_that_meets_another_one_is_made_anew_from_what_there_is_then() {
+    for validate_only in [false, true] {
+        let request = steps(TOPIC, "orders", &[("cleanup.policy", 2, Some("compact"))])
+            .with_validate_only(validate_only);
+        let mut refusals_left = 2;
+        let (response, asks) = call(&mut world(), 1, &request, |ask| match ask {
+            Request::AlterTopic(_) | Request::CheckTopic(_) if refusals_left > 0 => {
+                refusals_left -= 1;
+                let error = TopicError::Changed { name: "orders".into() };
+                if validate_only {
+                    Response::CheckTopic(Err(error))
+                } else {
+                    Response::AlterTopic(Err(error))
+                }
+            }
+            ask => willing(ask),
+        });
+        assert_eq!(response.responses[0].error_code, 0);
+        assert_eq!(asks.len(), 6);
+        let alter = alter_of(&asks[4..]);
+        let set = alter.based_on.as_ref().expect("it follows from what is set");
+        assert!(set.contains(&("retention.ms".to_owned(), "5".to_owned())), "{set:?}");
+    }
+    let request = steps(TOPIC, "orders", &[("segment.ms", 0, Some("9"))]);
+    let (response, _) = call(&mut world(), 1, &request, |ask| match ask {
+        Request::AlterTopic(_) => Response::AlterTopic(Err(TopicError::Changed { name: "orders".into() })),
+        ask => willing(ask),
+    });
+    assert_eq!(response.responses[0].error_code, ResponseError::LeaderNotAvailable.code());
+}

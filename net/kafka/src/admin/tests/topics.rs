@@ -2,7 +2,7 @@
 
 use engine_api::{
     AlterTopic, CheckTopic, DeleteRecords, DeleteRecordsError, DeleteTopic, FoundOffset, OFFSETS_TOPIC,
-    Place, Request, Response, TopicError,
+    Place, Request, Response, TopicError, TopicId,
 };
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::{
@@ -138,7 +138,7 @@ fn topics_are_deleted_by_name() {
     let request = DeleteTopicsRequest::default().with_topic_names(names);
     for version in 1..=5 {
         let (response, asks) = call(&mut world(), version, &request, |ask| match ask {
-            Request::DeleteTopic(DeleteTopic { name }) if name == "gone" => {
+            Request::DeleteTopic(DeleteTopic { name, id: None }) if name == "gone" => {
                 Response::DeleteTopic(Err(TopicError::Unknown { name: name.clone() }))
             }
             _ => Response::DeleteTopic(Ok(())),
@@ -170,13 +170,28 @@ fn topics_are_deleted_by_id() {
     ];
     let request = DeleteTopicsRequest::default().with_topics(states);
     let (response, asks) = call(&mut world, 6, &request, willing);
-    let delete = |name: &str| Request::DeleteTopic(DeleteTopic { name: name.into() });
-    assert_eq!(asks, [delete("users"), delete("orders")]);
+    let delete = |name: &str, id| Request::DeleteTopic(DeleteTopic { name: name.into(), id });
+    assert_eq!(asks, [delete("users", Some(TopicId(id.as_u128()))), delete("orders", None)]);
     let [users, orders, nobody, both] = &response.responses[..] else { panic!("{response:?}") };
     assert_eq!((&users.name, users.topic_id, users.error_code), (&Some(name("users")), id, 0));
     assert_eq!((&orders.name, orders.topic_id.is_nil()), (&Some(name("orders")), false));
     assert_eq!((&nobody.name, nobody.error_code), (&None, ResponseError::UnknownTopicId.code()));
     assert_eq!((nobody.topic_id, both.error_code), (unknown, ResponseError::InvalidRequest.code()));
+}
+
+/// Deleted by another client and made again while this one was on its way.
+#[test]
+fn a_topic_that_took_the_name_of_the_one_asked_for_by_id_is_left_alone() {
+    let mut world = world();
+    let id = Uuid::from_u128(world.topics.topics["users"].id.0);
+    let request = DeleteTopicsRequest::default()
+        .with_topics(vec![DeleteTopicState::default().with_name(None).with_topic_id(id)]);
+    let (response, _) = call(&mut world, 6, &request, |_| {
+        Response::DeleteTopic(Err(TopicError::Unknown { name: "users".into() }))
+    });
+    let [told] = &response.responses[..] else { panic!("{response:?}") };
+    assert_eq!((&told.name, told.topic_id), (&None, id));
+    assert_eq!(told.error_code, ResponseError::UnknownTopicId.code());
 }
 
 #[test]
@@ -215,7 +230,8 @@ fn partitions_are_added_and_never_taken_away() {
     let request = CreatePartitionsRequest::default().with_topics(both).with_validate_only(true);
     let (response, asks) = call(&mut world(), 3, &request, willing);
     assert_eq!(response.results.len(), 2);
-    let alter = AlterTopic { name: "orders".into(), partitions: Some(5), configs: Vec::new() };
+    let alter =
+        AlterTopic { name: "orders".into(), partitions: Some(5), configs: Vec::new(), based_on: None };
     assert_eq!(asks[0], Request::CheckTopic(CheckTopic::Alter(alter)));
     let twice = vec![grow("orders", 5), grow("orders", 6)];
     let (response, _) =
