@@ -90,6 +90,9 @@ impl World {
             for name in self.plan.sdk.iter().flat_map(|sdk| sdk.topics.clone()) {
                 self.direct.create_shared_topic(&name);
             }
+            for name in self.kafka.topics().to_vec() {
+                self.direct.create_shared_topic(&name);
+            }
             self.enter(Phase::Chaos);
             self.schedule_chaos();
         } else if self.now > BEGUN_WITHIN {
@@ -157,8 +160,10 @@ impl World {
             self.direct.retry();
             self.members.set_moment(self.moment());
             self.members.step();
-            self.perform_wishes();
         }
+        self.kafka.set_moment(self.moment());
+        self.kafka.step();
+        self.perform_wishes();
         self.queue.push(self.now + LOOK, Event::Retry);
     }
 
@@ -172,6 +177,8 @@ impl World {
         self.tell(Fact::Healing);
         self.members.set_moment(self.moment());
         self.members.calm_down();
+        self.kafka.set_moment(self.moment());
+        self.kafka.calm_down();
         self.enter(Phase::Healing { until: self.now + HEALED_WITHIN });
         for core in 0..self.process.as_ref().map_or(0, |process| process.core_count()) {
             self.process.as_mut().expect("just seen").cores[core].stalled_until = Duration::ZERO;
@@ -201,9 +208,15 @@ impl World {
     }
 
     fn drain(&mut self, until: Duration, probed: bool) -> Duration {
-        let is_drained = self.direct.is_drained() && self.members.is_settled() && self.is_sdk_over();
+        let is_drained = self.direct.is_drained()
+            && self.members.is_settled()
+            && self.kafka.is_drained()
+            && self.is_sdk_over();
         if is_drained && probed {
             self.direct.cancel_all();
+            self.kafka.set_moment(self.moment());
+            self.kafka.end();
+            self.schedule_pipes();
             let life = self.process.as_ref().map_or(0, |process| process.life);
             if self.dice.node.one_in(3) {
                 // What stands in memory is held to its word as well.
@@ -230,10 +243,11 @@ impl World {
     }
 
     fn undrained(&self) -> String {
-        match self.members.unsettled() {
-            Some(unsettled) if self.direct.is_drained() => unsettled,
-            _ => self.direct.undrained(),
+        if !self.direct.is_drained() {
+            return self.direct.undrained();
         }
+        let unsettled = self.members.unsettled().or_else(|| self.kafka.undrained());
+        unsettled.unwrap_or_default()
     }
 
     fn rest(&mut self, until: Duration, life: u32) -> Duration {
@@ -247,7 +261,7 @@ impl World {
 
     fn begin_audit(&mut self) {
         self.direct.begin_audit();
-        self.members.begin_audit();
+        self.members.begin_audit(self.kafka.begun_groups());
         self.enter(Phase::Auditing { until: self.now + AUDITED_WITHIN });
     }
 
