@@ -287,6 +287,24 @@ pub enum Fact {
         asked_at: Duration,
         members: Vec<String>,
     },
+    /// A member of Kafka's protocol stays in its group and stops reading what it owns; of that, what more has come to
+    /// since it committed, or comes now.
+    MemberIdle {
+        group: String,
+        member: String,
+        places: Vec<(String, u32)>,
+    },
+    /// It goes on.
+    MemberBusy {
+        group: String,
+        member: String,
+    },
+    /// How many records of a topic the node says a group has before it; nothing has moved for a while.
+    LagTold {
+        group: String,
+        topic: String,
+        records: u64,
+    },
     CommitSent {
         commit: CommitId,
         group: String,

@@ -107,7 +107,7 @@ impl Line {
             }
             return None;
         }
-        let is_late = |asked: &Asked| asked.at + asked.may_wait + PATIENCE < scene.now;
+        let is_late = |asked: &Asked| asked.at.max(scene.calm_since) + asked.may_wait + PATIENCE < scene.now;
         if self.asked.front().is_some_and(is_late) {
             if scene.is_calm {
                 let why = format!("client {} has no answer to {:?}", self.client, self.asked.front());
@@ -175,7 +175,7 @@ impl Line {
     ) {
         self.correlation = self.correlation.wrapping_add(1);
         let (connection, correlation) = (self.connection, self.correlation);
-        self.out.put_slice(&encode(version, correlation, request));
+        self.out.put_slice(&encode(self.client, version, correlation, request));
         scene.tell(Fact::KafkaAsked { connection, correlation, is_answered: what.is_some() });
         if let Some(what) = what {
             self.asked.push_back(Asked { correlation, version, what, at: scene.now, may_wait });
@@ -276,12 +276,12 @@ impl Line {
 }
 
 /// A request as a client sends it, size and all.
-fn encode<R: protocol::Request>(version: i16, correlation: i32, request: &R) -> Bytes {
+fn encode<R: protocol::Request>(client: u32, version: i16, correlation: i32, request: &R) -> Bytes {
     let head = RequestHeader::default()
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
         .with_correlation_id(correlation)
-        .with_client_id(Some(StrBytes::from_static_str("sim")));
+        .with_client_id(Some(StrBytes::from_string(format!("client-{client}"))));
     let mut bytes = BytesMut::new();
     bytes.put_i32(0);
     head.encode(&mut bytes, R::header_version(version)).expect("a head");

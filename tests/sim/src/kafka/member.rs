@@ -55,6 +55,8 @@ pub(super) struct Member {
     committed: BTreeMap<(String, u32), Offset>,
     heartbeat_at: Duration,
     sleeps_until: Duration,
+    /// It neither reads nor commits.
+    is_idle: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +90,7 @@ impl Member {
             committed: BTreeMap::new(),
             heartbeat_at: Duration::ZERO,
             sleeps_until: Duration::ZERO,
+            is_idle: false,
         }
     }
 
@@ -97,6 +100,9 @@ impl Member {
 
     /// It has read and committed everything that it owns.
     pub(super) fn is_drained(&self) -> bool {
+        if self.is_idle {
+            return true;
+        }
         let mut positions = self.reader.positions();
         let is_committed = positions.all(|(topic, partition, position)| {
             position == Offset::ZERO || self.committed.get(&(topic.to_owned(), partition)) == Some(&position)
@@ -112,6 +118,33 @@ impl Member {
         if let Stage::Out { until } = &mut self.stage {
             *until = now.min(*until);
         }
+    }
+
+    /// Stops reading, if it owns something of which a lag is measured: a place with a committed offset, in a topic that
+    /// keeps what it has.
+    pub(super) fn idle(&mut self, scene: &mut Scene<'_>, group: &Group) -> bool {
+        let is_watched =
+            |(topic, _): &&(String, u32)| scene.topics.get(topic).is_some_and(|topic| !topic.may_retire);
+        let committed = self.committed.iter().filter(|(_, offset)| **offset > Offset::ZERO);
+        let places: Vec<(String, u32)> =
+            committed.map(|(place, _)| place).filter(is_watched).cloned().collect();
+        if places.is_empty() {
+            return false;
+        }
+        self.is_idle = true;
+        self.reader.hang_up(scene);
+        scene.tell(Fact::MemberIdle { group: group.name.clone(), member: self.member.clone(), places });
+        true
+    }
+
+    pub(super) fn go_on(&mut self, scene: &mut Scene<'_>, group: &Group) {
+        if std::mem::take(&mut self.is_idle) {
+            scene.tell(Fact::MemberBusy { group: group.name.clone(), member: self.member.clone() });
+        }
+    }
+
+    pub(super) fn ask_where_the_group_is(&mut self, scene: &mut Scene<'_>, group: &Group) {
+        self.ask_offsets(scene, group, false);
     }
 
     pub(super) fn on_pipe(&mut self, scene: &mut Scene<'_>, group: &mut Group, pipe: PipeId) -> bool {
@@ -142,7 +175,9 @@ impl Member {
             return;
         }
         self.hear(scene, group);
-        self.reader.step(scene);
+        if !self.is_idle {
+            self.reader.step(scene);
+        }
         if self.line.is_open() {
             self.take_part(scene, group);
         }
@@ -198,7 +233,11 @@ impl Member {
         if self.stage == Stage::Stable {
             if !self.has_positions && !is_reading {
                 self.ask_offsets(scene, group, true);
-            } else if self.has_positions && !is_committing && (scene.is_calm || self.dice.one_in(8)) {
+            } else if self.has_positions
+                && !is_committing
+                && !self.is_idle
+                && (scene.is_calm || self.dice.one_in(8))
+            {
                 self.commit_positions(scene, group);
             }
         }

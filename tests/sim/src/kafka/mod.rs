@@ -64,6 +64,7 @@ pub(crate) struct Topic {
     pub(crate) id: TopicId,
     pub(crate) partitions: u32,
     may_cache: bool,
+    may_retire: bool,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +87,8 @@ pub struct Kafka {
     open_commits: Vec<CommitId>,
     wishes: KafkaWishes,
     moment: Moment,
-    is_calm: bool,
+    /// When faults ended.
+    calm_since: Option<Duration>,
     is_over: bool,
 }
 
@@ -103,6 +105,7 @@ struct Scene<'a> {
     now: Duration,
     wall: TimestampMs,
     is_calm: bool,
+    calm_since: Duration,
     manners: &'a KafkaManners,
     tcp: &'a mut Tcp,
     topics: &'a BTreeMap<String, Topic>,
@@ -191,7 +194,7 @@ impl Kafka {
             open_commits: Vec::new(),
             wishes: KafkaWishes::default(),
             moment: Moment { now: Duration::ZERO, wall: TimestampMs(0) },
-            is_calm: false,
+            calm_since: None,
             is_over: false,
         }
     }
@@ -216,9 +219,13 @@ impl Kafka {
     /// Whether it was any of theirs is theirs to say: only topics that nobody deletes are.
     pub fn learn(&mut self, topic: &TopicFacts) {
         if topic.name.starts_with(SHARED) {
-            let (id, partitions, may_cache) =
-                (topic.id, topic.logs.len() as u32, topic.promise.write_caching);
-            self.topics.insert(topic.name.clone(), Topic { id, partitions, may_cache });
+            let known = Topic {
+                id: topic.id,
+                partitions: topic.logs.len() as u32,
+                may_cache: topic.promise.write_caching,
+                may_retire: topic.promise.may_retire(),
+            };
+            self.topics.insert(topic.name.clone(), known);
         }
     }
 
@@ -230,9 +237,9 @@ impl Kafka {
 
     /// Faults are off.
     pub fn calm_down(&mut self) {
-        self.is_calm = true;
-        self.tcp.heal();
         let now = self.moment.now;
+        self.calm_since = Some(now);
+        self.tcp.heal(now);
         self.writers.iter_mut().for_each(Writer::calm_down);
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.members.iter_mut().for_each(|member| member.calm_down(now));
@@ -266,6 +273,26 @@ impl Kafka {
         self.each_member(|member, scene, group| {
             member.on_pipe(scene, group, pipe);
         });
+    }
+
+    /// One member stops reading, if any has something to be watched for.
+    pub fn begin_idling(&mut self) -> bool {
+        let is_idling = std::cell::Cell::new(false);
+        self.each_member(|member, scene, group| {
+            if !is_idling.get() {
+                is_idling.set(member.idle(scene, group));
+            }
+        });
+        is_idling.get()
+    }
+
+    /// Somebody of each group is told what it has committed, before its lag is looked at.
+    pub fn look_at_offsets(&mut self) {
+        self.each_member(|member, scene, group| member.ask_where_the_group_is(scene, group));
+    }
+
+    pub fn end_idling(&mut self) {
+        self.each_member(|member, scene, group| member.go_on(scene, group));
     }
 
     /// They do nothing any more.
@@ -336,7 +363,8 @@ impl Kafka {
         Scene {
             now: self.moment.now,
             wall: self.moment.wall,
-            is_calm: self.is_calm,
+            is_calm: self.calm_since.is_some(),
+            calm_since: self.calm_since.unwrap_or_default(),
             manners: &self.manners,
             tcp: &mut self.tcp,
             topics: &self.topics,

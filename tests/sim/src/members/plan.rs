@@ -35,6 +35,9 @@ pub fn groups_config(manners: Option<&GroupManners>) -> GroupsConfig {
     GroupsConfig {
         session_timeout_min: Duration::from_millis(10),
         initial_rebalance_delay: manners.initial_delay,
+        // At each measurement of lags, which has an interval of its own.
+        stuck_interval: Duration::from_secs(2),
+        stuck_intervals: 3,
         ..GroupsConfig::default()
     }
 }

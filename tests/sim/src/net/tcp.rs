@@ -111,10 +111,15 @@ impl Tcp {
         std::mem::take(&mut self.due)
     }
 
-    /// Fair from now on.
-    pub fn heal(&mut self) {
+    /// Fair from now on, for what is under way as well.
+    pub fn heal(&mut self, now: Duration) {
         self.out_until = Duration::ZERO;
         self.roads.delay_max = DELAY_MIN;
+        for (id, pipe) in &mut self.pipes {
+            pipe.to_node.hurry(now);
+            pipe.to_client.hurry(now);
+            self.due.push((now, *id));
+        }
     }
 
     /// Nothing arrives before `until`; nothing is lost.
@@ -167,6 +172,17 @@ impl Tcp {
             self.due.push((at, id));
         }
         Some(taken.len())
+    }
+
+    /// Whether [`write`](Self::write) would take something, or say that the connection is broken.
+    #[must_use]
+    pub fn is_writable(&mut self, now: Duration, id: PipeId, from: Side) -> bool {
+        let room_bytes = self.roads.room_bytes;
+        let Some(pipe) = self.pipes.get_mut(&id) else { return true };
+        let is_broken = pipe.to(from).end_at.is_some_and(|at| at <= now);
+        let stream = pipe.to(from.other());
+        let is_full = stream.flying_bytes + stream.arrived.len() >= room_bytes;
+        is_broken || stream.is_deaf || stream.end_at.is_some() || !is_full
     }
 
     /// How many bytes [`read`](Self::read) would find, and whether it would find the end.
@@ -281,6 +297,13 @@ impl Stream {
         }
     }
 
+    /// Nothing arrives later than now.
+    fn hurry(&mut self, now: Duration) {
+        self.flying.iter_mut().for_each(|(at, _)| *at = now.min(*at));
+        self.last_arrival = self.last_arrival.min(now);
+        self.end_at = self.end_at.map(|at| at.min(now));
+    }
+
     fn is_over(&self, now: Duration) -> bool {
         self.arrived.is_empty() && self.flying.is_empty() && self.end_at.is_some_and(|at| at <= now)
     }
@@ -320,9 +343,11 @@ mod tests {
         let (mut tcp, pipe) = tcp(10);
         assert_eq!(tcp.write(Duration::ZERO, pipe, Side::Node, &[1; 30]), Some(10));
         assert_eq!(tcp.write(SECOND, pipe, Side::Node, &[1; 30]), Some(0));
+        assert!(!tcp.is_writable(SECOND, pipe, Side::Node));
         tcp.take_due();
         assert_eq!(tcp.read(SECOND, pipe, Side::Client, 4).bytes.len(), 4);
         assert_eq!(tcp.take_due().len(), 1, "the writer is told that there is room");
+        assert!(tcp.is_writable(SECOND, pipe, Side::Node));
         assert_eq!(tcp.write(SECOND, pipe, Side::Node, &[1; 30]), Some(4));
     }
 
@@ -338,6 +363,16 @@ mod tests {
         assert!(tcp.read(late, pipe, Side::Client, 1000).is_end);
         assert_eq!(tcp.write(late, pipe, Side::Client, b"x"), None);
         assert_eq!(tcp.write(late, pipe, Side::Node, b"x"), None);
+    }
+
+    #[test]
+    fn what_is_under_way_arrives_when_the_network_heals() {
+        let (mut tcp, pipe) = tcp(1000);
+        tcp.hold(9 * SECOND);
+        tcp.write(Duration::ZERO, pipe, Side::Client, b"held");
+        assert!(tcp.read(SECOND, pipe, Side::Node, 1000).bytes.is_empty());
+        tcp.heal(SECOND);
+        assert_eq!(tcp.read(SECOND, pipe, Side::Node, 1000).bytes, "held");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod refusal;
 mod regrouping;
 mod retention;
 mod sessions;
+mod stuck;
 mod tails;
 mod topics;
 mod values;
@@ -85,6 +86,7 @@ pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
         Box::new(fencing::Fencing::default()),
         Box::new(regrouping::Regrouping::new(rules)),
         Box::new(sessions::Sessions::default()),
+        Box::new(stuck::Stuck::new(rules)),
         Box::new(answers::Answers::default()),
         Box::new(fetches::Fetches::new(rules)),
     ]

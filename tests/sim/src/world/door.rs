@@ -110,7 +110,9 @@ impl World {
 
     /// There may be room to send again.
     fn unblock(&mut self, pipe: PipeId) {
-        let Some(served) = self.door.served.get_mut(&pipe).filter(|served| served.is_blocked) else { return };
+        let is_writable = self.kafka.tcp().is_writable(self.now, pipe, Side::Node);
+        let served = self.door.served.get_mut(&pipe);
+        let Some(served) = served.filter(|served| served.is_blocked && is_writable) else { return };
         served.is_blocked = false;
         let core = served.core;
         self.sending(core).push_back(pipe);

@@ -82,6 +82,8 @@ pub struct World {
     failed_logs: BTreeSet<LogId>,
     /// Space was refused in this life: a stop may have given up what was in memory, though there is space again.
     was_full: bool,
+    /// A member of a group is to be watched doing nothing.
+    is_watching: bool,
     /// When the last fault ended.
     healed_at: Duration,
     direct: Direct,
@@ -143,6 +145,7 @@ impl World {
             has_failed_logs: false,
             failed_logs: BTreeSet::new(),
             was_full: false,
+            is_watching: false,
             healed_at: Duration::ZERO,
             direct: Direct::new(seed, plan.manners.clone()),
             members: Members::new(seed, plan.groups.clone()),
