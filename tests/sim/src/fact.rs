@@ -287,8 +287,8 @@ pub enum Fact {
         asked_at: Duration,
         members: Vec<String>,
     },
-    /// A member of Kafka's protocol stays in its group and stops reading what it owns; of that, what more has come to
-    /// since it committed, or comes now.
+    /// A member stays in its group and stops reading what it owns; with the places it has committed to, to each of
+    /// which more records come.
     MemberIdle {
         group: String,
         member: String,

@@ -216,7 +216,7 @@ impl Kafka {
         std::mem::take(&mut self.wishes)
     }
 
-    /// Whether it was any of theirs is theirs to say: only topics that nobody deletes are.
+    /// Only topics that nobody deletes are theirs.
     pub fn learn(&mut self, topic: &TopicFacts) {
         if topic.name.starts_with(SHARED) {
             let known = Topic {
