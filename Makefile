@@ -21,7 +21,7 @@ SEEDS = 2000
 SIM_SECONDS = 75
 TRACE = story
 # What one node promises to bear; `make sim` tries what is beyond it too.
-SIM_PROMISED = mixed,crashes,retention,compaction,caching,pressure,crowd,bulk,errors,clients,groups
+SIM_PROMISED = mixed,crashes,retention,compaction,caching,pressure,crowd,bulk,errors,clients,groups,kafka
 # tokio draws some orders by itself: with this cfg it takes a seed. A directory of its own, since flags differ.
 SIM_BUILD = RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR=target/sim $(CARGO) build --locked --profile sim -p millstream-tests-sim
 SIM = target/sim/sim/millstream-sim

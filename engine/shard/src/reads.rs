@@ -219,7 +219,8 @@ impl Partition {
     fn take_waiter(&mut self, ctx: &mut Context, key: WaiterKey) -> Waiter {
         let place =
             self.waiters.iter().position(|other| *other == key).expect("a partition knows its waiters");
-        self.waiters.swap_remove(place);
+        // Not swapped: what is held until the log is open is served in the order in which it came.
+        self.waiters.remove(place);
         self.reads.retain(|(_, other)| *other != key);
         ctx.remove_waiter(key)
     }

@@ -69,6 +69,25 @@ pub struct Seen {
     pub timestamp: TimestampMs,
 }
 
+/// See [`Fact::KafkaShown`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub by: ClientId,
+    pub from: PartitionId,
+    pub asked_at: Duration,
+    pub asked: Offset,
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+    /// First offset and end of each whole batch.
+    pub batches: Vec<(Offset, Offset)>,
+    /// Behind the last whole batch.
+    pub loose_bytes: usize,
+    /// By this answer; else by an earlier one of the fetch session.
+    pub is_told: bool,
+    /// The answer brought records, of this partition or of another: they may have left no room.
+    pub has_records: bool,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// A topic was created, or described anew after a change.
@@ -141,6 +160,27 @@ pub enum Fact {
         timestamp: Option<TimestampMs>,
         log_start: Offset,
         high_watermark: Offset,
+    },
+    /// A request went to a connection of Kafka's protocol.
+    KafkaAsked {
+        connection: u64,
+        correlation: i32,
+        /// Not one that says that it wants no answer.
+        is_answered: bool,
+    },
+    /// A whole answer came back on it.
+    KafkaAnswered {
+        connection: u64,
+        correlation: i32,
+    },
+    /// What a client of Kafka's protocol knows of a partition after an answer to a fetch.
+    KafkaShown(Shown),
+    /// Where a partition begins or ends, as ListOffsets says.
+    KafkaListed {
+        partition: PartitionId,
+        asked_at: Duration,
+        place: Place,
+        offset: Offset,
     },
     DeleteAsked {
         partition: PartitionId,
@@ -246,6 +286,24 @@ pub enum Fact {
         group: String,
         asked_at: Duration,
         members: Vec<String>,
+    },
+    /// A member stays in its group and stops reading what it owns; with the places it has committed to, to each of
+    /// which more records come.
+    MemberIdle {
+        group: String,
+        member: String,
+        places: Vec<(String, u32)>,
+    },
+    /// It goes on.
+    MemberBusy {
+        group: String,
+        member: String,
+    },
+    /// How many records of a topic the node says a group has before it; nothing has moved for a while.
+    LagTold {
+        group: String,
+        topic: String,
+        records: u64,
     },
     CommitSent {
         commit: CommitId,

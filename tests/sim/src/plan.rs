@@ -7,7 +7,9 @@ use std::time::Duration;
 use tests_disk::{Dice, FaultKind, Faults, Rate, Zone};
 
 use crate::direct::{Manners, SHARED, TopicDraw};
+use crate::kafka::KafkaManners;
 use crate::members::GroupManners;
+use crate::net::tcp::Roads;
 use crate::scenario::{Chaos, DiskTrouble, Scenario, Span, Work};
 use crate::sdk::SdkPlan;
 
@@ -67,6 +69,8 @@ pub struct Plan {
     pub sdk: Option<SdkPlan>,
     /// Members of consumer groups.
     pub groups: Option<GroupManners>,
+    /// Clients that speak Kafka's protocol.
+    pub kafka: Option<KafkaManners>,
     pub offsets_partitions: u32,
     /// Everything that could be switched off and is on.
     pub on: BTreeSet<&'static str>,
@@ -108,6 +112,8 @@ impl Plan {
         }
         let has_sdk = is_on("sdk", false);
         let has_groups = is_on("groups", false);
+        let has_kafka = is_on("kafka", false);
+        let has_kafka_members = has_groups && is_on("kafka_members", true);
         let actions = draw("actions", scenario.actions);
         Self {
             seed,
@@ -167,6 +173,28 @@ impl Plan {
                 leaves: is_on("members_leave", true),
                 dies: is_on("members_die", true),
                 sleeps: is_on("members_sleep", true),
+            }),
+            kafka: scenario.kafka.as_ref().filter(|_| has_kafka).map(|kafka| KafkaManners {
+                writers: draw("kafka writers", kafka.writers) as u32,
+                readers: draw("kafka readers", kafka.readers) as u32,
+                groups: draw("kafka groups", kafka.groups) as usize,
+                members: if has_kafka_members { draw("kafka members", kafka.members) as u32 } else { 0 },
+                batch_records_max: draw("kafka batch records", kafka.batch_records) as u32,
+                value_bytes_max: draw("kafka value bytes", kafka.value_bytes) as u32,
+                session: scenario.groups.as_ref().map_or(Duration::ZERO, |groups| {
+                    Duration::from_millis(draw("session", groups.session_ms))
+                }),
+                rebalance: scenario.groups.as_ref().map_or(Duration::ZERO, |groups| {
+                    Duration::from_millis(draw("rebalance", groups.rebalance_ms))
+                }),
+                topics: (0..draw("kafka topics", kafka.topics))
+                    .map(|nth| format!("{SHARED}-kafka-{nth}"))
+                    .collect(),
+                roads: Roads {
+                    delay_max: Duration::from_micros(draw("kafka delay", kafka.delay_us)),
+                    room_bytes: draw("kafka room", kafka.room_bytes) as usize,
+                    piece_bytes_max: draw("kafka pieces", kafka.piece_bytes) as usize,
+                },
             }),
             offsets_partitions: scenario
                 .groups

@@ -46,6 +46,9 @@ pub struct Scenario {
     /// Consumer groups, of clients beside the direct ones.
     #[serde(default)]
     pub groups: Option<GroupSpans>,
+    /// Clients that speak Kafka's protocol, over simulated connections.
+    #[serde(default)]
+    pub kafka: Option<KafkaSpans>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +65,25 @@ pub struct GroupSpans {
     pub initial_delay_ms: Span,
     /// `offsets.topic.num.partitions`
     pub offsets_partitions: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSpans {
+    pub topics: Span,
+    pub writers: Span,
+    pub readers: Span,
+    /// With the timeouts of the other groups; none where those are switched off.
+    pub groups: Span,
+    pub members: Span,
+    pub value_bytes: Span,
+    pub batch_records: Span,
+    /// One way, at most.
+    pub delay_us: Span,
+    /// What a direction of a connection holds.
+    pub room_bytes: Span,
+    /// Bytes that arrive together, at most.
+    pub piece_bytes: Span,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -185,6 +207,8 @@ named! {
         HarmIdentity = "harm_identity",
         /// The network: a client's packets are cut off for a while.
         Cut = "cut",
+        /// A connection of Kafka's clients breaks.
+        Reset = "reset",
         /// The network: loss, delay and reordering change.
         Weather = "weather",
     }
@@ -224,6 +248,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("errors", include_str!("../scenarios/errors.toml")),
     ("clients", include_str!("../scenarios/clients.toml")),
     ("groups", include_str!("../scenarios/groups.toml")),
+    ("kafka", include_str!("../scenarios/kafka.toml")),
     ("beyond", include_str!("../scenarios/beyond.toml")),
 ];
 

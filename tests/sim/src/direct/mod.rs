@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine_api::{PartitionId, Place, Request, Response, TopicId};
-use millstream_client::decompress;
-use storage_frame::{BatchView, FRAME_BYTES_MAX, Frame, LogId, Offset, TimestampMs};
+use storage_frame::{FRAME_BYTES_MAX, Frame, LogId, Offset, TimestampMs};
+use storage_recordbatch::Records;
 use tests_disk::Dice;
 
 use crate::fact::{BatchId, ClientId, Fact, Seen, TopicFacts};
@@ -292,23 +292,26 @@ impl Direct {
     }
 }
 
-/// What frames hold, record by record.
+/// What frames hold, record by record, of either encoding.
 ///
 /// # Errors
 /// A batch that is none.
 fn records_of(frames: &[Frame]) -> Result<Vec<Seen>, String> {
     let mut seen = Vec::new();
     for frame in frames {
-        // Clients on the SDK compress.
-        let header = *frame.header();
-        let plain =
-            decompress(header.codec, frame.payload(), FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
-        let view = BatchView::open_plain(header, plain).map_err(|error| error.to_string())?;
-        for record in view.records() {
-            let record = record.map_err(|error| error.to_string())?;
-            let value = record.value.and_then(Value::decode);
-            seen.push(Seen { offset: record.offset, value, timestamp: record.timestamp });
-        }
+        let records = Records::open(frame, FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+        seen.extend(seen_of(&records)?);
     }
     Ok(seen)
+}
+
+/// # Errors
+/// A record that is none.
+pub(crate) fn seen_of(records: &Records) -> Result<Vec<Seen>, String> {
+    let seen = records.iter().map(|record| {
+        let record = record.map_err(|error| error.to_string())?;
+        let value = record.value.and_then(Value::decode);
+        Ok(Seen { offset: record.offset, value, timestamp: record.timestamp })
+    });
+    seen.collect()
 }

@@ -71,7 +71,9 @@ impl Members {
         let is_leader = joined.leader == joined.member && !joined.members.is_empty();
         let members: Vec<String> = joined.members.into_iter().map(|(member, ..)| member).collect();
         let assignments = if is_leader && !joined.skip_assignment {
-            plan::assign(&members, self.manners.topics, self.manners.partitions)
+            let (topics, partitions) = (self.manners.topics, self.manners.partitions);
+            let of = |topic| (0..partitions).map(move |index| (plan::topic_name(topic), index));
+            plan::assign(&members, (0..topics).flat_map(of))
         } else {
             Vec::new()
         };
@@ -97,7 +99,7 @@ impl Members {
         self.consumers[nth].is_waiting = false;
         match answer {
             Ok(GroupAnswer::Synced(Synced { assignment, .. })) => {
-                let owned = plan::decode(&assignment)?;
+                let owned = plan::assigned(&assignment)?;
                 self.take_assignment(nth, owned);
                 Ok(())
             }

@@ -12,7 +12,7 @@ mod answers;
 mod consumer;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine_api::{
@@ -27,6 +27,7 @@ use crate::fact::{ClientId, CommitId, Fact};
 use consumer::Consumer;
 
 pub use plan::{GroupManners, groups_config};
+pub(crate) use plan::{assign, assigned};
 
 /// Above every key of the direct clients.
 pub const KEYS_FROM: u64 = 1 << 40;
@@ -225,7 +226,18 @@ impl Members {
         None
     }
 
-    pub fn begin_audit(&mut self) {
+    /// Of groups of others, too, in which something is committed.
+    pub fn begin_audit(&mut self, others: BTreeSet<String>) {
+        let known = |name: &String| self.groups.iter().any(|group| group.name == *name);
+        let others: Vec<String> = others.into_iter().filter(|name| !known(name)).collect();
+        self.groups.extend(others.into_iter().map(|name| Group {
+            name,
+            is_native: false,
+            is_begun: true,
+            is_beginning: false,
+            is_audited: false,
+            is_auditing: false,
+        }));
         self.is_auditing = true;
     }
 

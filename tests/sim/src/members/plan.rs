@@ -35,6 +35,9 @@ pub fn groups_config(manners: Option<&GroupManners>) -> GroupsConfig {
     GroupsConfig {
         session_timeout_min: Duration::from_millis(10),
         initial_rebalance_delay: manners.initial_delay,
+        // At each measurement of lags, which has an interval of its own.
+        stuck_interval: Duration::from_secs(2),
+        stuck_intervals: 3,
         ..GroupsConfig::default()
     }
 }
@@ -75,14 +78,14 @@ pub(super) fn identity(member: &str) -> String {
 pub(super) const INSTANCE: &str = "instance-";
 
 /// One member's part, as the leader's bytes carry it.
-pub(super) fn encode(owned: &[(String, u32)]) -> Bytes {
+fn encode(owned: &[(String, u32)]) -> Bytes {
     let parts: Vec<String> = owned.iter().map(|(topic, partition)| format!("{topic}/{partition}")).collect();
     Bytes::from(parts.join(" "))
 }
 
 /// # Errors
 /// Bytes that no leader of ours wrote.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(String, u32)>, String> {
+pub(crate) fn assigned(bytes: &[u8]) -> Result<Vec<(String, u32)>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let part = |part: &str| {
         let (topic, partition) = part.split_once('/')?;
@@ -94,10 +97,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(String, u32)>, String> {
 }
 
 /// Round robin over the members in the order the leader was told of them.
-pub(super) fn assign(members: &[String], topics: usize, partitions: u32) -> Vec<(String, Bytes)> {
+pub(crate) fn assign(
+    members: &[String],
+    partitions: impl IntoIterator<Item = (String, u32)>,
+) -> Vec<(String, Bytes)> {
     let mut owned: Vec<Vec<(String, u32)>> = vec![Vec::new(); members.len()];
-    let all = (0..topics).flat_map(|topic| (0..partitions).map(move |index| (topic_name(topic), index)));
-    for (nth, partition) in all.enumerate() {
+    for (nth, partition) in partitions.into_iter().enumerate() {
         owned[nth % members.len()].push(partition);
     }
     members.iter().cloned().zip(owned.iter().map(|owned| encode(owned))).collect()

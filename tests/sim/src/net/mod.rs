@@ -2,6 +2,7 @@
 //!
 //! - [`wire`]: datagrams on their way, and what goes wrong with them; pure.
 //! - [`faults`]: how much of it. [`steering`]: which core of a node a datagram is for.
+//! - [`tcp`]: connections of Kafka's clients, streams of bytes; pure, too.
 //! - [`machine`]: a client machine, on which the real SDK runs over quinn.
 //! - [`tls`]: a node's certificate, the same in every run.
 //! - [`runtime`]: tokio on virtual time, and the world moved along with it.
@@ -21,12 +22,14 @@ pub mod machine;
 pub mod runtime;
 mod socket;
 pub mod steering;
+pub mod tcp;
 pub mod tls;
 pub mod wire;
 
 pub use faults::{Cut, Way, Weather};
 pub use machine::Machine;
 pub use runtime::{World, drive};
+pub use tcp::{PipeId, Side, Tcp};
 pub use wire::{Arrival, Fate, Seen, Wire, WireStats};
 
 /// The wire, the time, and the names of machines. Clones are the same network.

@@ -179,6 +179,11 @@ impl Ends {
         self.partitions.get(&partition).map_or(0, |known| known.high_watermark.since(asked_at))
     }
 
+    /// As far as anybody was told.
+    pub(super) fn high_watermark_now(&self, partition: PartitionId) -> u64 {
+        self.partitions.get(&partition).map_or(0, |known| known.high_watermark.now())
+    }
+
     /// Something of it could not be read when it was opened: until it is opened again it ends there.
     pub(super) fn is_damaged(&self, partition: PartitionId, asked_at: Duration) -> bool {
         let log = self.topics.log(partition);

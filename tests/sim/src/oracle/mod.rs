@@ -4,6 +4,7 @@
 //! the disk and may not be lost), `ends` (what start and high watermark were at least at any time). `history` builds small histories for their tests.
 #![allow(clippy::wildcard_enum_match_arm, reason = "an oracle listens to what its property is about")]
 
+mod answers;
 mod batches;
 mod commits;
 mod deletes;
@@ -11,6 +12,7 @@ mod durable;
 mod ends;
 mod errors;
 mod fencing;
+mod fetches;
 mod generations;
 mod healing;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod refusal;
 mod regrouping;
 mod retention;
 mod sessions;
+mod stuck;
 mod tails;
 mod topics;
 mod values;
@@ -83,5 +86,8 @@ pub fn all(rules: Rules) -> Vec<Box<dyn Oracle>> {
         Box::new(fencing::Fencing::default()),
         Box::new(regrouping::Regrouping::new(rules)),
         Box::new(sessions::Sessions::default()),
+        Box::new(stuck::Stuck::new(rules)),
+        Box::new(answers::Answers::default()),
+        Box::new(fetches::Fetches::new(rules)),
     ]
 }

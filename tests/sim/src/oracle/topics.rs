@@ -94,7 +94,7 @@ impl Topic {
 
 impl TopicPromise {
     /// Records may go by themselves.
-    pub(super) fn may_retire(&self) -> bool {
+    pub(crate) fn may_retire(&self) -> bool {
         self.retention_ms.is_some() || self.retention_bytes.is_some()
     }
 }

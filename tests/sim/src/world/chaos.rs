@@ -73,7 +73,9 @@ impl World {
                 let until = self.now + Duration::from_millis(self.dice.chaos.below(15_000));
                 let way = *self.dice.chaos.pick(&[Way::Both, Way::ToNodes, Way::FromNodes]);
                 self.net.wire().cut(Cut { client: None, way, until });
+                self.kafka.tcp().hold(until);
             }
+            Chaos::Reset => self.break_pipe(),
             Chaos::Weather => {
                 let weather = draw_weather(&mut self.dice.chaos);
                 self.net.wire().set_weather(weather);

@@ -194,6 +194,9 @@ impl World {
         self.direct.on_node_lost(loses_memory);
         self.members.set_moment(self.moment());
         self.members.on_node_lost();
+        self.kafka.set_moment(self.moment());
+        self.kafka.on_node_lost();
+        self.lose_pipes();
         self.perform_wishes();
         let delay = match self.dice.node.below(4) {
             0 => Duration::ZERO,

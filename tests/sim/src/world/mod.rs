@@ -2,10 +2,11 @@
 //!
 //! - `queue`: what happens next. `process`: one life of the node.
 //! - `turns`: cores taking turns, and what they want done. `lives`: starting, crashing, stopping.
-//! - `chaos`: what is done to the node. `phases`: from the first topic to the audit.
+//! - `door`: connections of Kafka's clients. `chaos`: what is done to the node. `phases`: from the first topic to the audit.
 //! - `hearsay`: what clients on the SDK note, told as facts. `telling`: facts, their oracles, the trace.
 
 mod chaos;
+mod door;
 mod hearsay;
 mod lives;
 mod phases;
@@ -26,12 +27,14 @@ use tests_disk::{Dice, ModelDisk, Settings};
 use tokio::sync::Notify;
 
 use crate::direct::{Direct, Moment};
+use crate::kafka::Kafka;
 use crate::members::Members;
 use crate::net::Net;
 use crate::oracle::{self, Oracle, Rules, Violation};
 use crate::plan::Plan;
 use crate::sdk::{Journal, SdkPlan};
 use crate::trace::{Detail, Trace};
+use door::Door;
 use hearsay::Hearsay;
 use phases::Phase;
 use process::Process;
@@ -79,10 +82,14 @@ pub struct World {
     failed_logs: BTreeSet<LogId>,
     /// Space was refused in this life: a stop may have given up what was in memory, though there is space again.
     was_full: bool,
+    /// A member of a group is to be watched doing nothing.
+    is_watching: bool,
     /// When the last fault ended.
     healed_at: Duration,
     direct: Direct,
     members: Members,
+    kafka: Kafka,
+    door: Door,
     /// The core each request of this life went to, and which of them were cancelled.
     sent_to: BTreeMap<u64, usize>,
     cancelled: BTreeSet<u64>,
@@ -138,9 +145,12 @@ impl World {
             has_failed_logs: false,
             failed_logs: BTreeSet::new(),
             was_full: false,
+            is_watching: false,
             healed_at: Duration::ZERO,
             direct: Direct::new(seed, plan.manners.clone()),
             members: Members::new(seed, plan.groups.clone()),
+            kafka: Kafka::new(seed, plan.kafka.clone()),
+            door: Door::new(seed),
             sent_to: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             hearsay: Hearsay::new(Journal::new(&net)),
@@ -264,6 +274,7 @@ impl World {
             | Event::FreeSpace { .. }
             | Event::DiskDone { .. }
             | Event::Answers { .. } => {}
+            Event::Pipe(pipe) => self.look_at_pipe(pipe),
             Event::Work => self.work(),
             Event::Chaos => self.do_chaos(),
             Event::Retry => self.retry(),

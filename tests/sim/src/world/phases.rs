@@ -2,10 +2,10 @@
 //! everything.
 //!
 //! ```text
-//! Beginning -> Chaos -> Healing -> Draining -> Resting -> Auditing -> Over
-//! topics made  work,    ready      clients     stop or    all is
-//!              faults   again      have their  crash,     read
-//!                                  answers     ready
+//! Beginning -> Chaos -> Healing -> Draining -> Watching -> Draining -> Resting -> Auditing -> Over
+//! topics made  work,    ready      clients     a member                stop or    all is
+//!              faults   again      have their  does not                crash,     read
+//!                                  answers     read                    ready
 //! ```
 
 use std::time::Duration;
@@ -27,6 +27,11 @@ pub(super) enum Phase {
         until: Duration,
         probed: bool,
     },
+    /// A member of a group has stopped reading; until the node has noticed.
+    Watching {
+        until: Duration,
+        has_asked: bool,
+    },
     /// Stopped or crashed once more; to be ready by then.
     Resting {
         until: Duration,
@@ -46,6 +51,9 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(300);
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 const AUDITED_WITHIN: Duration = Duration::from_secs(60);
+/// Three looks at a lag, five seconds apart, and one that told it whole.
+const WATCHED_FOR: Duration = Duration::from_secs(35);
+const ASKED_BEFORE: Duration = Duration::from_secs(5);
 
 impl World {
     pub(super) fn is_chaotic(&self) -> bool {
@@ -74,6 +82,7 @@ impl World {
             Phase::Chaos => self.act(),
             Phase::Healing { until } => self.heal(until),
             Phase::Draining { until, probed } => self.drain(until, probed),
+            Phase::Watching { until, has_asked } => self.watch(until, has_asked),
             Phase::Resting { until, life } => self.rest(until, life),
             Phase::Auditing { until } => self.audit(until),
             Phase::Over => return,
@@ -88,6 +97,9 @@ impl World {
                 self.direct.create_topic();
             }
             for name in self.plan.sdk.iter().flat_map(|sdk| sdk.topics.clone()) {
+                self.direct.create_shared_topic(&name);
+            }
+            for name in self.kafka.topics().to_vec() {
                 self.direct.create_shared_topic(&name);
             }
             self.enter(Phase::Chaos);
@@ -157,8 +169,10 @@ impl World {
             self.direct.retry();
             self.members.set_moment(self.moment());
             self.members.step();
-            self.perform_wishes();
         }
+        self.kafka.set_moment(self.moment());
+        self.kafka.step();
+        self.perform_wishes();
         self.queue.push(self.now + LOOK, Event::Retry);
     }
 
@@ -172,6 +186,8 @@ impl World {
         self.tell(Fact::Healing);
         self.members.set_moment(self.moment());
         self.members.calm_down();
+        self.kafka.set_moment(self.moment());
+        self.kafka.calm_down();
         self.enter(Phase::Healing { until: self.now + HEALED_WITHIN });
         for core in 0..self.process.as_ref().map_or(0, |process| process.core_count()) {
             self.process.as_mut().expect("just seen").cores[core].stalled_until = Duration::ZERO;
@@ -201,9 +217,18 @@ impl World {
     }
 
     fn drain(&mut self, until: Duration, probed: bool) -> Duration {
-        let is_drained = self.direct.is_drained() && self.members.is_settled() && self.is_sdk_over();
-        if is_drained && probed {
+        let is_drained = self.direct.is_drained()
+            && self.members.is_settled()
+            && self.kafka.is_drained()
+            && self.is_sdk_over();
+        if is_drained && probed && self.is_watching {
+            self.is_watching = false;
+            self.enter(Phase::Watching { until: self.now + WATCHED_FOR, has_asked: false });
+        } else if is_drained && probed {
             self.direct.cancel_all();
+            self.kafka.set_moment(self.moment());
+            self.kafka.end();
+            self.schedule_pipes();
             let life = self.process.as_ref().map_or(0, |process| process.life);
             if self.dice.node.one_in(3) {
                 // What stands in memory is held to its word as well.
@@ -217,6 +242,8 @@ impl World {
                 self.stop();
             }
         } else if is_drained && self.direct.is_resolved() {
+            self.kafka.set_moment(self.moment());
+            self.is_watching = self.dice.node.one_in(3) && self.kafka.begin_idling();
             self.direct.produce_everywhere();
             self.enter(Phase::Draining { until, probed: true });
         } else if self.now > until {
@@ -229,11 +256,37 @@ impl World {
         LOOK
     }
 
-    fn undrained(&self) -> String {
-        match self.members.unsettled() {
-            Some(unsettled) if self.direct.is_drained() => unsettled,
-            _ => self.direct.undrained(),
+    /// Nothing moves but what is needed to stay in a group.
+    fn watch(&mut self, until: Duration, has_asked: bool) -> Duration {
+        self.kafka.set_moment(self.moment());
+        if !has_asked && self.now + ASKED_BEFORE > until {
+            self.kafka.look_at_offsets();
+            self.enter(Phase::Watching { until, has_asked: true });
+        } else if self.now > until {
+            self.tell_lags();
+            self.kafka.end_idling();
+            self.enter(Phase::Draining { until: self.now + DRAINED_WITHIN, probed: true });
         }
+        LOOK
+    }
+
+    fn tell_lags(&mut self) {
+        let Some(process) = &self.process else { return };
+        let groups = self.kafka.begun_groups();
+        let figures = process.cores.iter().map(|core| core.logic.shard().stats().groups);
+        let lags = figures.flat_map(|figures| figures.lags).filter(|lag| groups.contains(&lag.group));
+        let told = lags.map(|lag| Fact::LagTold { group: lag.group, topic: lag.topic, records: lag.records });
+        for fact in told.collect::<Vec<_>>() {
+            self.tell(fact);
+        }
+    }
+
+    fn undrained(&self) -> String {
+        if !self.direct.is_drained() {
+            return self.direct.undrained();
+        }
+        let unsettled = self.members.unsettled().or_else(|| self.kafka.undrained());
+        unsettled.unwrap_or_default()
     }
 
     fn rest(&mut self, until: Duration, life: u32) -> Duration {
@@ -247,7 +300,7 @@ impl World {
 
     fn begin_audit(&mut self) {
         self.direct.begin_audit();
-        self.members.begin_audit();
+        self.members.begin_audit(self.kafka.begun_groups());
         self.enter(Phase::Auditing { until: self.now + AUDITED_WITHIN });
     }
 

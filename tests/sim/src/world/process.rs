@@ -124,7 +124,7 @@ impl Process {
     }
 }
 
-/// As large as a node is: nobody speaks Kafka's protocol to it yet.
+/// As large as a node is.
 fn kafka_config(shard: &ShardConfig) -> net_kafka::ServerConfig {
     net_kafka::ServerConfig {
         core: shard.core,

@@ -8,6 +8,8 @@ use storage_frame::LogId;
 use storage_log::OpId;
 use tests_disk::Dice;
 
+use crate::net::PipeId;
+
 /// Something that is due. What belongs to a process of the node carries its life, and is nothing to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -36,6 +38,8 @@ pub(crate) enum Event {
     Answers {
         life: u32,
     },
+    /// Something may have changed on a connection of Kafka's clients.
+    Pipe(PipeId),
     /// The workload does something.
     Work,
     /// Something is done to the node.

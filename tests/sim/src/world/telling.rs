@@ -26,6 +26,7 @@ impl World {
         self.trace.note(detail, || format!("{fact:?}"));
         if let Fact::Topic(topic) = &fact {
             self.hearsay.learn(topic);
+            self.kafka.learn(topic);
         }
         if let Fact::Event { level: Level::Error, name: "log_failed", fields, .. } = &fact {
             self.failed_logs.extend(log_of(fields));

@@ -103,6 +103,8 @@ impl World {
         }
         let process = self.process.as_mut().expect("it lives");
         more |= process.cores[core].logic.settle(instant);
+        let Some(has_more) = self.send_pipes(core) else { return };
+        more |= has_more;
         more |= self.send_datagrams(core);
         if !self.lives_still(life) {
             return;
@@ -129,7 +131,7 @@ impl World {
     }
 
     /// `false`: the process has died of it.
-    fn burn(&mut self) -> bool {
+    pub(super) fn burn(&mut self) -> bool {
         match &mut self.fuse {
             None => true,
             Some(0) => {
@@ -359,8 +361,15 @@ impl World {
         let mut wishes = self.direct.take_wishes();
         wishes.asks.extend(members.asks);
         wishes.cancels.extend(members.cancels);
-        for fact in wishes.facts.into_iter().chain(members.facts) {
+        let kafka = self.kafka.take_wishes();
+        for fact in wishes.facts.into_iter().chain(members.facts).chain(kafka.facts) {
             self.tell(fact);
+        }
+        self.schedule_pipes();
+        if !self.plan.beyond_promise
+            && let Some(wrong) = kafka.wrong.into_iter().next()
+        {
+            self.fail("kafka", wrong);
         }
         if !self.plan.beyond_promise
             && let Some(wrong) = wishes.wrong.into_iter().next()

@@ -1,10 +1,12 @@
-use engine_api::{Acks, AlterTopic, CoreId, InitProducerError, ProduceError, Request, Response, TopicError};
+use engine_api::{
+    Acks, AlterTopic, CoreId, InitProducerError, PartitionId, ProduceError, Request, Response, TopicError,
+};
 use storage_frame::{LogId, Offset};
 use storage_log::{FileName, SegmentId};
 use tests_disk::Operation;
 
 use super::disk;
-use super::node::{Node, Settings, create, produce, produced};
+use super::node::{Node, Settings, create, fetch, produce, produced, producer};
 use crate::controller::META_LOG;
 
 #[test]
@@ -56,7 +58,7 @@ fn create_is_answered_when_every_core_knows_the_topic_and_not_before() {
     let Some(Response::CreateTopic(Ok(made))) = node.reply(key) else { panic!("not made") };
     for shard in &node.shards {
         for partition in &made.partitions {
-            let id = engine_api::PartitionId { topic: made.id, index: partition.index };
+            let id = PartitionId { topic: made.id, index: partition.index };
             assert_eq!(shard.route(&produce(id, Acks::All, &["x"], None)), partition.core);
         }
     }
@@ -261,8 +263,8 @@ fn start_without_the_metadata_checkpoint_reads_from_the_first_whole_snapshot() {
     assert!(from_snapshot > 100, "{from_snapshot}");
 }
 
-#[test]
-fn requests_that_come_before_the_logs_are_open_wait_for_them() {
+/// A node whose logs are still closed, with one record in a partition of it.
+fn before_its_logs_are_open() -> (Node, PartitionId) {
     let settings = Settings { opens_max: 1, ..Settings::default() };
     let mut node = Node::start(disk::empty(), &settings);
     node.create("a", 8, &[]);
@@ -280,12 +282,33 @@ fn requests_that_come_before_the_logs_are_open_wait_for_them() {
         node.pump();
     }
     assert!(!node.is_ready());
+    (node, partition)
+}
+
+#[test]
+fn requests_that_come_before_the_logs_are_open_wait_for_them() {
+    let (mut node, partition) = before_its_logs_are_open();
     let keys = [0, 1].map(|_| node.send(produce(partition, Acks::All, &["after"], None)));
     assert_eq!(node.reply(keys[0]), None);
     node.disk_waits = false;
     let offsets = keys.map(|key| produced(node.reply(key).expect("answered")).expect("stored").base_offset.0);
     assert_eq!(offsets, [1, 2]);
     assert!(node.is_ready());
+}
+
+/// The simulator's Kafka clients found the last of them served first: its producer was told that one before it was
+/// missing.
+#[test]
+fn requests_that_wait_for_the_logs_keep_their_order_when_one_of_them_is_cancelled() {
+    let (mut node, partition) = before_its_logs_are_open();
+    let owner = node.shards[0].route(&fetch(partition, 0, 1, None));
+    let waits = node.send(fetch(partition, 0, 1, None));
+    let keys = [0, 1, 2].map(|nth| node.send(produce(partition, Acks::All, &["after"], producer(7, 0, nth))));
+    node.pump();
+    node.cancel(waits, owner);
+    node.disk_waits = false;
+    let offsets = keys.map(|key| produced(node.reply(key).expect("answered")).expect("stored").base_offset.0);
+    assert_eq!(offsets, [1, 2, 3]);
 }
 
 #[test]
