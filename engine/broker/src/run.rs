@@ -51,8 +51,6 @@ const CONNECTIONS_MAX: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = (64 << 20) + (64 << 10);
 const RECEIVE_WINDOW_BYTES_MAX: usize = 4 << 20;
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// Short enough not to be seen in idle CPU time, long enough to save most wake-ups under load.
-const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 
 /// Why a broker did not start, or did not end as it should. One line, with its remedy; [`RunError::Node`]
 /// and [`RunError::Metadata`] have been logged already.
@@ -421,7 +419,7 @@ fn node_config(
         quic,
         kafka,
         disk: DiskConfig { spares_free_bytes_min: 2 * settings.free_bytes_min, ..DiskConfig::default() },
-        spin_before_park: SPIN_BEFORE_PARK,
+        spin_before_park: settings.spin,
         events,
     })
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine_meta::config::canonical;
 
@@ -26,7 +27,7 @@ const ENV_OF_OTHERS: [&str; 6] = ["SERVER", "CONFIG", "CA_FILE", "FINGERPRINT", 
 
 /// Every key with its default as text; empty: none, or computed. Keys below `topic.` are topic configs and are
 /// not listed. What each means: `deploy/config/millstream.toml`.
-pub const KEYS: [(&str, &str); 26] = [
+pub const KEYS: [(&str, &str); 27] = [
     ("advertise", ""),
     ("cluster_id", ""),
     ("cores", "all"),
@@ -51,6 +52,7 @@ pub const KEYS: [(&str, &str); 26] = [
     ("log.level", "info"),
     ("memory", ""),
     ("node_id", "1"),
+    ("spin_us", "0"),
     ("tls.cert_file", ""),
     ("tls.key_file", ""),
 ];
@@ -61,6 +63,7 @@ const TOPIC_PREFIX: &str = "topic.";
 const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const MEMORY_BYTES_MAX: u64 = 1 << 50;
 const FREE_BYTES_MAX: u64 = 1 << 50;
+const SPIN_US_MAX: u64 = 1000;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const KEYS_MAX: usize = 1000;
 
@@ -129,6 +132,8 @@ pub struct Settings {
     /// Of all cores together; absent: a quarter of the machine's.
     pub memory_bytes: Option<u64>,
     pub free_bytes_min: u64,
+    /// How long an idle core looks for work before it sleeps.
+    pub spin: Duration,
     pub log_format: Format,
     pub log_level: Level,
     pub tls: Option<TlsFiles>,
@@ -271,6 +276,9 @@ impl Said {
             memory_bytes: self
                 .parse("memory", |text| parse_bytes(text, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX))?,
             free_bytes_min: self.required("free_space_min", |text| parse_bytes(text, 0, FREE_BYTES_MAX))?,
+            spin: self
+                .required("spin_us", |text| parse_bounded(text, 0, SPIN_US_MAX))
+                .map(Duration::from_micros)?,
             log_format: self.required("log.format", Format::parse)?,
             log_level: self.required("log.level", parse_level)?,
             tls: self.tls_files(cert_file, key_file)?,

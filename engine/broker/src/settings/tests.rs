@@ -50,6 +50,13 @@ fn an_unknown_key_names_the_nearest_one() {
 }
 
 #[test]
+fn cores_look_for_work_as_long_as_they_are_told() {
+    assert_eq!(load("", &[], &[]).unwrap().spin, Duration::ZERO);
+    assert_eq!(load("spin_us = 50", &[], &[]).unwrap().spin, Duration::from_micros(50));
+    refuse("spin_us = 1001", &[], "0 to 1000");
+}
+
+#[test]
 fn topic_defaults_nest_in_file_and_environment() {
     let env = [("MILLSTREAM_TOPIC__SEGMENT__BYTES", "67108864")];
     let settings = load("[topic]\nretention.ms = 1000\n", &env, &[]).unwrap();
