@@ -115,7 +115,7 @@ FUZZ_TARGETS =
 fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-ASAN_ROOMS = storage-frame storage-log storage-disk net-wire net-quic net-sockets engine-shard bench-disk
+ASAN_ROOMS = storage-frame storage-log storage-ring storage-disk net-wire net-quic net-sockets engine-shard bench-disk
 asan:
 	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan $(CARGO) +nightly test --locked \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --tests $(addprefix -p millstream-,$(ASAN_ROOMS))

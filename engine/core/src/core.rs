@@ -1,9 +1,8 @@
 //! What lives on one core, and the tasks that feed it.
 //!
 //! All tasks only gather: datagrams, finished disk operations, ticks and deadlines are noted in the logic, and the
-//! turn task is woken. It runs once the tasks that were ready have run, so what
-//! arrived together is handled together. No task stays runnable without waiting for the ring in between: the
-//! executor looks at completions only when nothing is left to run.
+//! turn task is woken. It runs once the tasks that were ready have run, so what arrived together is handled together.
+//! The ring is looked at after each round of tasks: none of them needs to wait for it to let others have their answers.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,12 +15,11 @@ use engine_api::CoreId;
 use engine_shard::{Event, Input, Level};
 use engine_turn::{CoreLogic, Want};
 use futures_lite::future::or;
-use glommio::nop::NopSubmitter;
-use glommio::timer::Timer;
 use net_quic::Transmit;
 use net_sockets::{TcpGate, UdpPort};
 use storage_disk::Disk;
 use storage_frame::{Now, TimestampMs};
+use storage_ring::{Ring, yield_now};
 
 use crate::config::EventSink;
 use crate::kafka::{self, Connections};
@@ -48,6 +46,7 @@ const RECEIVES_PER_TURN: usize = 2;
 const SOCKET_RETRY: Duration = Duration::from_millis(10);
 
 pub(crate) struct Core {
+    pub(crate) ring: Ring,
     pub(crate) me: CoreId,
     pub(crate) cpu: usize,
     pub(crate) shared: Arc<Shared>,
@@ -79,7 +78,6 @@ pub(crate) struct State {
     /// The socket was full: `outgoing` is still to be sent, no earlier than this.
     pub(crate) send_blocked: Option<(Transmit, Instant)>,
     pub(crate) kafka: Connections,
-    pub(crate) busy: Duration,
     /// Since somebody asked.
     pub(crate) turn_longest: Duration,
 }
@@ -111,23 +109,22 @@ pub(crate) fn now(begun: Instant) -> Now {
 /// Runs the core until it has ended.
 pub(crate) async fn run(core: Rc<Core>, gates: Vec<TcpGate>) {
     let mut tasks = vec![
-        glommio::spawn_local(receive(Rc::clone(&core))),
-        glommio::spawn_local(tick(Rc::clone(&core))),
-        glommio::spawn_local(keep_time(Rc::clone(&core))),
-        glommio::spawn_local(watch_free_space(Rc::clone(&core), core.free_bytes_min)),
+        core.ring.spawn(receive(Rc::clone(&core))),
+        core.ring.spawn(tick(Rc::clone(&core))),
+        core.ring.spawn(keep_time(Rc::clone(&core))),
+        core.ring.spawn(watch_free_space(Rc::clone(&core), core.free_bytes_min)),
     ];
-    let accept = |gate| glommio::spawn_local(kafka::accept(Rc::clone(&core), gate));
+    let accept = |gate| core.ring.spawn(kafka::accept(Rc::clone(&core), gate));
     tasks.extend(gates.into_iter().map(accept));
     let doorbell = Arc::clone(&core.shared.mesh.doorbells[usize::from(core.me.0)]);
-    let ring = NopSubmitter::new();
     loop {
         let more = core.turn();
         if core.state.borrow().logic.is_ended() {
             break;
         }
         if more {
-            // Work that feeds itself: let the executor look at completions before going on.
-            ring.run_nop().await.expect("the ring takes a no-op");
+            // Work that feeds itself: the ring's answers first.
+            yield_now().await;
             continue;
         }
         poll_fn(|context| {
@@ -161,14 +158,14 @@ async fn receive(core: Rc<Core>) {
         core.work.ring();
         if let Err(error) = received {
             core.event(Level::Warn, "udp_receive_failed", error.to_string());
-            Timer::new(SOCKET_RETRY).await;
+            core.ring.sleep(SOCKET_RETRY).await;
         }
     }
 }
 
 async fn tick(core: Rc<Core>) {
     loop {
-        Timer::new(TICK).await;
+        core.ring.sleep(TICK).await;
         core.disk.tick();
         core.note(Input::Tick);
     }
@@ -189,10 +186,7 @@ async fn keep_time(core: Rc<Core>) {
             core.deadline_moved.heard().await;
             continue;
         }
-        or(core.deadline_moved.heard(), async {
-            Timer::new(wait).await;
-        })
-        .await;
+        or(core.deadline_moved.heard(), core.ring.sleep(wait)).await;
     }
 }
 
@@ -215,6 +209,6 @@ async fn watch_free_space(core: Rc<Core>, free_bytes_min: u64) {
                 }
             }
         }
-        Timer::new(period).await;
+        core.ring.sleep(period).await;
     }
 }

@@ -16,10 +16,11 @@ use std::time::Duration;
 use engine_api::CoreId;
 use engine_shard::{Shard, ShardConfig};
 use engine_turn::CoreLogic;
-use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use net_quic::{Server, ServerConfig};
 use net_sockets::{TcpGate, UdpPort};
 use storage_disk::{Disk, DiskConfig};
+use storage_ring::Ring;
 
 use crate::config::EventSink;
 use crate::core::{Core, State, run};
@@ -35,13 +36,8 @@ const IO_MEMORY_BYTES: usize = 1 << 20;
 /// The least memory a ring can be had with.
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
-/// Long: a timer that fires between being armed and the first look at it puts the executor to sleep with work
-/// left. Nothing here relies on being interrupted.
+/// Long: nothing here relies on being interrupted, and the runtime's own reactor is not to wake up.
 const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
-
-/// Threads for system calls that block (small files, directories). More than one, so that their syncs meet in
-/// the file system's journal.
-const BLOCKING_THREADS: usize = 4;
 
 /// What a core's thread is given.
 pub(crate) struct CoreSeed {
@@ -71,7 +67,7 @@ pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Resul
         let (me, shared) = (seed.me, Arc::clone(&seed.shared));
         let told = started.clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| match make_executor(&seed) {
-            Ok(executor) => executor.run(live(seed, started)),
+            Ok((executor, ring)) => executor.run(ring.drive(live(ring.clone(), seed, started))),
             Err(error) => drop(started.send((me, Err(error)))),
         }));
         match outcome {
@@ -86,9 +82,9 @@ pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Resul
     })
 }
 
-async fn live(seed: CoreSeed, started: mpsc::Sender<Started>) {
+async fn live(ring: Ring, seed: CoreSeed, started: mpsc::Sender<Started>) {
     let (me, shared) = (seed.me, Arc::clone(&seed.shared));
-    let (core, gates) = match build(seed).await {
+    let (core, gates) = match build(ring, seed).await {
         Ok(built) => built,
         Err(error) => return drop(started.send((me, Err(error)))),
     };
@@ -123,20 +119,23 @@ async fn begins(me: CoreId, shared: &Shared) -> bool {
     begins
 }
 
-async fn build(seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
+async fn build(ring: Ring, seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
     let CoreSeed { me, cpu, cores, shared, .. } = seed;
-    let disk = Disk::open(&seed.data, &seed.identity, me.0, cores, seed.disk).await;
+    let disk = Disk::open(ring.clone(), &seed.data, &seed.identity, me.0, cores, seed.disk).await;
     let disk =
         disk.map_err(|error| StartError::Data { what: seed.data.display().to_string(), why: error.what })?;
-    let port =
-        UdpPort::new(seed.socket).map_err(|error| StartError::Core { core: me, why: error.to_string() })?;
+    let port = UdpPort::new(ring.clone(), seed.socket)
+        .map_err(|error| StartError::Core { core: me, why: error.to_string() })?;
     let mesh = MeshEnd::new(Arc::clone(&shared.mesh), me);
     let free_bytes_min = seed.shard.free_bytes_min;
     let shard = Shard::new(seed.shard, crate::core::now(shared.begun));
     let kafka = net_kafka::Server::new(seed.kafka);
     let logic = CoreLogic::new(me, cores, shard, Server::new(seed.quic), kafka);
-    let gates = seed.listeners.into_iter().map(TcpGate::new).collect();
+    let gates = seed.listeners.into_iter().map(|listener| TcpGate::new(ring.clone(), listener)).collect();
+    let gates =
+        io::Result::<Vec<_>>::map_err(gates, |error| StartError::Core { core: me, why: error.to_string() })?;
     let core = Core {
+        ring,
         me,
         cpu,
         disk,
@@ -155,7 +154,6 @@ async fn build(seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
             outgoing: Vec::new(),
             send_blocked: None,
             kafka: Connections::default(),
-            busy: Duration::ZERO,
             turn_longest: Duration::ZERO,
         }),
         shared,
@@ -165,7 +163,7 @@ async fn build(seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
     Ok((core, gates))
 }
 
-fn make_executor(seed: &CoreSeed) -> Result<LocalExecutor, StartError> {
+fn make_executor(seed: &CoreSeed) -> Result<(LocalExecutor, Ring), StartError> {
     let limit_bytes = memlock_limit_bytes();
     if limit_bytes.is_some_and(|bytes| bytes < MEMLOCK_BYTES_MIN) {
         return Err(StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) });
@@ -174,10 +172,13 @@ fn make_executor(seed: &CoreSeed) -> Result<LocalExecutor, StartError> {
         .name(&format!("core-{}", seed.me.0))
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT_TIMER)
-        .spin_before_park(seed.spin_before_park)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .make();
-    made.map_err(|error| explain(seed.me, limit_bytes, error))
+    let executor = made.map_err(|error| explain(seed.me, limit_bytes, error))?;
+    let ring = Ring::new(seed.spin_before_park).map_err(|error| {
+        ring_error(&error, limit_bytes)
+            .unwrap_or_else(|| StartError::Core { core: seed.me, why: format!("no io_uring: {error}") })
+    })?;
+    Ok((executor, ring))
 }
 
 /// Makes a ring and lets it go: the runtime panics where it cannot have one, which tells nobody what to do.

@@ -1,7 +1,7 @@
 //! The door of Kafka's protocol: TCP connections, each with a task that reads, and sending at the end of a turn.
 //!
 //! ```text
-//! accept -> open -> read: wait for a byte, read behind it, tell the logic, wake the turn task   (a task each)
+//! accept -> open -> read: wait for bytes, read them, tell the logic, wake the turn task   (a task each)
 //! turn -> what the logic has to send leaves in few calls; a full socket is waited for by a task of its own
 //! ```
 //!
@@ -20,9 +20,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use engine_shard::Level;
 use futures_lite::future::or;
-use glommio::timer::Timer;
 use net_kafka::ConnId;
-use net_sockets::{TcpGate, TcpPort};
+use net_sockets::{TcpGate, TcpPort, TcpRead};
 
 use crate::core::{Core, State};
 use crate::signal::Bell;
@@ -103,8 +102,7 @@ pub(crate) async fn accept(core: Rc<Core>, gate: TcpGate) {
             Ok(port) => {
                 core.note_accept(&mut is_failing, false);
                 if let Some((id, connection)) = core.open(port) {
-                    // Looks at the state at once, before this returns.
-                    glommio::spawn_local(read(Rc::clone(&core), id, connection)).detach();
+                    core.ring.spawn(read(Rc::clone(&core), id, connection)).detach();
                 }
             }
             // Gone before it was looked at.
@@ -119,7 +117,7 @@ pub(crate) async fn accept(core: Rc<Core>, gate: TcpGate) {
                 if core.note_accept(&mut is_failing, true) {
                     core.event(Level::Warn, "tcp_accept_failed", error.to_string());
                 }
-                Timer::new(ACCEPT_PAUSE).await;
+                core.ring.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -138,18 +136,15 @@ async fn read(core: Rc<Core>, id: ConnId, connection: Rc<Connection>) {
             connection.news.heard().await;
             None
         };
-        let Some(first) = or(async { Some(connection.port.first_byte().await) }, news).await else {
+        let Some(readable) = or(async { Some(connection.port.readable().await) }, news).await else {
             continue;
         };
-        if !first.is_ok_and(|first| first.is_some_and(|first| core.take(id, &connection, first))) {
+        if readable.is_err() || !core.take(id, &connection) {
             core.lose(&mut core.state.borrow_mut(), id, &connection);
         }
     }
     if connection.phase.get() == Phase::Finished {
-        let timeout = async {
-            Timer::new(LINGER).await;
-        };
-        or(linger(&connection.port), timeout).await;
+        or(linger(&connection.port), core.ring.sleep(LINGER)).await;
     }
     core.state.borrow_mut().kafka.by_id.remove(&id);
 }
@@ -158,28 +153,23 @@ async fn read(core: Rc<Core>, id: ConnId, connection: Rc<Connection>) {
 async fn linger(port: &TcpPort) {
     let mut buffer = BytesMut::with_capacity(LINGER_BYTES);
     for _ in 0..LINGER_READS {
-        let Ok(Some(first)) = port.first_byte().await else { return };
         buffer.clear();
-        if port.read_behind(first, &mut buffer).is_err() {
+        if port.readable().await.is_err() || matches!(port.read(&mut buffer), Err(_) | Ok(TcpRead::End)) {
             return;
         }
     }
 }
 
-/// Waits for a full socket, with the first byte of what is to be sent. Begun while the state is borrowed, so it waits
-/// before it looks.
-async fn unblock(core: Rc<Core>, id: ConnId, connection: Rc<Connection>, byte: u8) {
-    let sent = connection.port.send_byte(byte).await;
+/// Waits for a full socket.
+async fn unblock(core: Rc<Core>, id: ConnId, connection: Rc<Connection>) {
+    let writable = connection.port.writable().await;
     let state = &mut *core.state.borrow_mut();
     connection.is_blocked.set(false);
     if connection.phase.get() != Phase::Open {
         return;
     }
-    match sent {
-        Ok(()) => {
-            state.logic.kafka_mut().sent(Instant::now(), id, 1);
-            state.kafka.sending.push_back(id);
-        }
+    match writable {
+        Ok(()) => state.kafka.sending.push_back(id),
         Err(_) => core.lose(state, id, &connection),
     }
     core.work.ring();
@@ -191,7 +181,7 @@ pub(crate) async fn end(core: &Core) {
         if core.state.borrow().kafka.by_id.is_empty() {
             return;
         }
-        Timer::new(END_POLL).await;
+        core.ring.sleep(END_POLL).await;
     }
     for connection in core.state.borrow().kafka.by_id.values() {
         connection.phase.set(Phase::Lost);
@@ -202,7 +192,7 @@ pub(crate) async fn end(core: &Core) {
         if core.state.borrow().kafka.by_id.is_empty() {
             return;
         }
-        Timer::new(END_POLL).await;
+        core.ring.sleep(END_POLL).await;
     }
 }
 
@@ -242,14 +232,14 @@ impl Core {
 
     /// One read a time: the task waits for the ring before the next, so that connections take turns. Returns whether
     /// the connection goes on.
-    fn take(&self, id: ConnId, connection: &Connection, first: u8) -> bool {
+    fn take(&self, id: ConnId, connection: &Connection) -> bool {
         let state = &mut *self.state.borrow_mut();
         let kafka = state.logic.kafka_mut();
         let Some(buffer) = kafka.reserve(id) else { return true };
-        let read = connection.port.read_behind(first, buffer);
+        let read = connection.port.read(buffer);
         kafka.received(Instant::now(), id);
         self.work.ring();
-        read.is_ok()
+        matches!(read, Ok(TcpRead::Bytes(_) | TcpRead::Empty))
     }
 
     /// Nothing more is sent or read.
@@ -294,12 +284,11 @@ impl Core {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = state.logic.kafka().outgoing(id, &mut slices);
             let offered = enough(&slices[..filled], SEND_BYTES);
-            if let Some(first) = offered.first().and_then(|slice| slice.first()) {
+            if !offered.is_empty() {
                 match connection.port.send(offered) {
                     Ok(0) => {
                         connection.is_blocked.set(true);
-                        let task = unblock(Rc::clone(self), id, Rc::clone(connection), *first);
-                        glommio::spawn_local(task).detach();
+                        self.ring.spawn(unblock(Rc::clone(self), id, Rc::clone(connection))).detach();
                     }
                     Ok(bytes) => {
                         sent = bytes;

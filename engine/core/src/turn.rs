@@ -68,12 +68,12 @@ impl Core {
                     let core = Rc::clone(self);
                     self.disk_waiting.set(self.disk_waiting.get() + 1);
                     // As many tasks as the logs have operations under way, which each log bounds for itself.
-                    glommio::spawn_local(async move {
+                    let run = async move {
                         let result = core.disk.run(log, what).await;
                         core.disk_waiting.set(core.disk_waiting.get() - 1);
                         core.note(Input::Disk { log, op, result });
-                    })
-                    .detach();
+                    };
+                    self.ring.spawn(run).detach();
                 }
                 Want::Ready => self.shared.core_ready(self.me),
                 Want::Stopped => {
@@ -137,8 +137,7 @@ impl Core {
     }
 
     fn stats(&self, state: &mut State) -> CoreStats {
-        // The runtime's counter begins anew each time it is read. Spinning and sleeping are not in it.
-        state.busy += glommio::executor().executor_stats().total_runtime();
+        let up = self.shared.begun.elapsed();
         CoreStats {
             core: self.me,
             cpu: self.cpu,
@@ -151,8 +150,9 @@ impl Core {
             mesh: state.mesh.stats(state.logic.backlog()),
             turns: state.logic.stats(),
             executor: ExecutorStats {
-                up: self.shared.begun.elapsed(),
-                busy: state.busy,
+                up,
+                // Spinning and sleeping are not in it.
+                busy: up.saturating_sub(self.ring.idle()),
                 turn_longest: std::mem::take(&mut state.turn_longest),
                 disk_waiting: self.disk_waiting.get(),
             },

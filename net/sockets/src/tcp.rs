@@ -1,43 +1,34 @@
 //! TCP on one core: connections accepted, bytes read straight into the reader's buffer, chunks sent in one call.
 //!
-//! Reading and sending are plain calls that never wait. The runtime is asked for one thing only, to wait until a
-//! socket can be read or written; what it offers for that outside of its own calls is to read or to send, so it is
-//! given a single byte: [`TcpPort::first_byte`] takes the first of what has come, and [`TcpPort::send_byte`] sends the
-//! first of what could not be sent. Both wait by a poll in the ring, for which nothing is allocated beside the poll
-//! itself: an idle connection holds no buffer, where a receive in the ring would hold a block of the runtime's.
+//! Reading and sending are plain calls that never wait; the ring is asked for one thing only, to wait until a socket can
+//! be read or written, for which nothing is allocated beside the wait itself: an idle connection holds no buffer.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use futures_lite::future::poll_once;
-use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
-use glommio::nop::NopSubmitter;
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
+use storage_ring::Ring;
 
 /// When a silent connection is asked whether anybody is there, how often, and how many answers may be missing.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
-/// A core's listener. Lives on: the executor it was made on.
+/// A core's listener. Lives on: the thread of its ring.
 pub struct TcpGate {
-    listener: glommio::net::TcpListener,
+    ring: Ring,
+    listener: Rc<TcpListener>,
 }
 
 impl TcpGate {
-    #[must_use]
-    pub fn new(listener: TcpListener) -> Self {
-        // SAFETY: the descriptor is a listening socket and was just given up by its only owner.
-        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
-        Self { listener }
+    /// # Errors
+    /// Those of the system.
+    pub fn new(ring: Ring, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { ring, listener: Rc::new(listener) })
     }
 
     /// Waits for the next connection.
@@ -46,16 +37,15 @@ impl TcpGate {
     /// Those of the system. None of them ends the listener: a client may have left at once, and descriptors or
     /// memory may be short for a while.
     pub async fn accept(&self) -> io::Result<TcpPort> {
-        let mut accept = std::pin::pin!(self.listener.accept());
-        let stream = match poll_once(&mut accept).await {
-            // As with reading: many clients must not keep the core from its completions.
-            Some(stream) => {
-                NopSubmitter::new().run_nop().await?;
-                stream?
+        loop {
+            // Before the call: many clients must not keep the core from its other answers.
+            self.ring.readable(Rc::clone(&self.listener) as _).await?;
+            match self.listener.accept() {
+                Ok((stream, _)) => return TcpPort::new(self.ring.clone(), stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
-            None => accept.await?,
-        };
-        TcpPort::new(stream)
+        }
     }
 }
 
@@ -64,36 +54,32 @@ impl TcpGate {
 pub enum TcpRead {
     /// So many bytes, at least one.
     Bytes(usize),
-    /// Nothing is there: wait with [`TcpPort::first_byte`].
+    /// Nothing is there: wait with [`TcpPort::readable`].
     Empty,
     /// The other side has said all it had to say.
     End,
 }
 
-/// One connection. Lives on: the executor it was made on.
+/// One connection. Lives on: the thread of its ring.
 pub struct TcpPort {
-    /// Borrowed within calls and polls only.
-    stream: RefCell<TcpStream>,
-    /// Read and not handed out: whoever waited for it gave up.
-    taken: Cell<Option<u8>>,
+    ring: Ring,
+    stream: Rc<TcpStream>,
     remote: SocketAddr,
     local: SocketAddr,
 }
 
 impl TcpPort {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        let socket = borrow(&stream);
-        let socket = SockRef::from(&socket);
+    fn new(ring: Ring, stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
         // Answers leave whole; waiting for more to send would only delay them.
-        socket.set_tcp_nodelay(true)?;
+        stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_RETRIES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        let address = |found: socket2::SockAddr| found.as_socket().ok_or(io::ErrorKind::AddrNotAvailable);
-        let (remote, local) = (address(socket.peer_addr()?)?, address(socket.local_addr()?)?);
-        Ok(Self { stream: RefCell::new(stream), taken: Cell::new(None), remote, local })
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let (remote, local) = (stream.peer_addr()?, stream.local_addr()?);
+        Ok(Self { ring, stream: Rc::new(stream), remote, local })
     }
 
     pub fn remote(&self) -> SocketAddr {
@@ -105,29 +91,15 @@ impl TcpPort {
         self.local
     }
 
-    /// Waits until something has come and takes its first byte; `None`: the other side has said all. Where there is
-    /// something already, the runtime looks at all other completions first: a client that never stops sending would
-    /// otherwise keep the core from its disk. For one task at a time.
+    /// Waits until something has come, or the other side has said all. For one task at a time.
     ///
     /// # Errors
     /// Those of the system; the connection is lost.
     ///
     /// # Cancel safety
-    /// A byte that was taken is handed out by the next call.
-    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
-        if let Some(byte) = self.taken.take() {
-            return Ok(Some(byte));
-        }
-        let mut read = std::pin::pin!(poll_fn(|context| self.poll_read(context)));
-        match poll_once(&mut read).await {
-            None => read.await,
-            Some(Ok(Some(byte))) => {
-                self.taken.set(Some(byte));
-                NopSubmitter::new().run_nop().await?;
-                Ok(self.taken.take())
-            }
-            Some(ended) => ended,
-        }
+    /// Takes nothing.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ring.readable(Rc::clone(&self.stream) as _).await
     }
 
     /// Appends what has come to `into`, as much as fits into what it has allocated.
@@ -141,7 +113,7 @@ impl TcpPort {
         let before = into.len();
         let room = into.spare_capacity_mut();
         assert!(!room.is_empty(), "nothing can be read into nothing");
-        let received = self.with_socket(|socket| socket.recv_with_flags(room, libc::MSG_DONTWAIT));
+        let received = SockRef::from(&*self.stream).recv(room);
         match received {
             Ok(0) => Ok(TcpRead::End),
             Ok(count) => {
@@ -156,79 +128,37 @@ impl TcpPort {
         }
     }
 
-    /// As [`read`](Self::read), behind the byte that [`first_byte`](Self::first_byte) took.
-    ///
-    /// # Errors
-    /// As `read`.
-    pub fn read_behind(&self, first: u8, into: &mut BytesMut) -> io::Result<TcpRead> {
-        into.put_u8(first);
-        if into.len() == into.capacity() { Ok(TcpRead::Empty) } else { self.read(into) }
-    }
-
     /// Hands the system as much of `slices` as it takes now. 0: it is full, wait with
-    /// [`send_byte`](Self::send_byte).
+    /// [`writable`](Self::writable).
     ///
     /// # Errors
     /// Those of the system but for "no room"; the connection is lost.
     pub fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        match self.with_socket(|socket| socket.send_vectored_with_flags(slices, flags)) {
+        match SockRef::from(&*self.stream).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             sent => sent,
         }
     }
 
-    /// Waits until there is room for a good part of what a socket holds, and sends one byte. For one task at a time,
-    /// during which nothing else is sent. Where there is room at once, the runtime looks at all other completions
-    /// first.
+    /// Waits until there is room for a good part of what a socket holds.
     ///
     /// # Errors
     /// Those of the system; the connection is lost.
-    pub async fn send_byte(&self, byte: u8) -> io::Result<()> {
-        let byte = [byte];
-        let mut send = std::pin::pin!(poll_fn(|context| self.poll_write(context, &byte)));
-        let sent = match poll_once(&mut send).await {
-            Some(sent) => {
-                NopSubmitter::new().run_nop().await?;
-                sent?
-            }
-            None => send.await?,
-        };
-        if sent == 1 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    pub async fn writable(&self) -> io::Result<()> {
+        self.ring.writable(Rc::clone(&self.stream) as _).await
     }
 
     /// Says that nothing more comes from here, behind what was sent. What the other side still says can be read.
     pub fn finish(&self) {
         // It may be closed already.
-        let _ = self.with_socket(|socket| socket.shutdown(Shutdown::Write));
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Says the end in both directions. Who waits here or on the other side is told.
     pub fn close(&self) {
         // It may be closed already.
-        let _ = self.with_socket(|socket| socket.shutdown(Shutdown::Both));
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
-
-    fn poll_read(&self, context: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
-        let mut byte = [0];
-        let read = Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut byte);
-        read.map_ok(|count| (count > 0).then_some(byte[0]))
-    }
-
-    fn poll_write(&self, context: &mut Context<'_>, byte: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, byte)
-    }
-
-    fn with_socket<T>(&self, call: impl FnOnce(&SockRef<'_>) -> T) -> T {
-        let stream = self.stream.borrow();
-        call(&SockRef::from(&borrow(&stream)))
-    }
-}
-
-fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns its descriptor and keeps it open as long as it lives, which is as long as it is borrowed
-    // here.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 #[cfg(test)]

@@ -1,18 +1,16 @@
 //! One core's UDP socket.
 //!
 //! Datagrams come in by `recvmmsg` with receive offload and go out with segmentation offload (`quinn-udp`);
-//! the runtime's own calls move one at a time. It is asked for one thing only: to wait until the socket is
-//! readable, by peeking at a byte through a second descriptor of the same socket.
+//! the ring is asked for one thing only: to wait until the socket is readable.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
 
 use bytes::BytesMut;
-use futures_lite::future::poll_once;
-use glommio::nop::NopSubmitter;
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
+use storage_ring::Ring;
 
 use crate::stats::UdpStats;
 
@@ -63,12 +61,11 @@ pub enum Sent {
     Full,
 }
 
-/// Lives on: the executor it was made on.
+/// Lives on: the thread of its ring.
 pub struct UdpPort {
-    socket: UdpSocket,
+    ring: Ring,
+    socket: Rc<UdpSocket>,
     state: UdpSocketState,
-    /// A second descriptor of the same socket, for waiting only.
-    watch: glommio::net::UdpSocket,
     slots: RefCell<Vec<BytesMut>>,
     stats: Cell<UdpStats>,
 }
@@ -76,30 +73,18 @@ pub struct UdpPort {
 impl UdpPort {
     /// # Errors
     /// Those of the system, for a descriptor that is no UDP socket or when there are no more descriptors.
-    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub fn new(ring: Ring, socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        let descriptor = socket.try_clone()?.into_raw_fd();
-        // SAFETY: the descriptor was just made and given up by its only owner.
-        let watch = unsafe { glommio::net::UdpSocket::from_raw_fd(descriptor) };
         let slots = RefCell::new((0..MESSAGES).map(|_| fresh_slot()).collect());
-        Ok(Self { socket, state, watch, slots, stats: Cell::default() })
+        Ok(Self { ring, socket: Rc::new(socket), state, slots, stats: Cell::default() })
     }
 
-    /// Waits until there is something to receive. Where there is something already, the runtime looks at all other
-    /// completions first: a socket that never runs dry would otherwise keep the core from its disk.
+    /// Waits until there is something to receive.
     ///
     /// # Errors
     /// Those of the system.
     pub async fn readable(&self) -> io::Result<()> {
-        let mut byte = [0];
-        let mut peek = std::pin::pin!(self.watch.peek_from(&mut byte));
-        match poll_once(&mut peek).await {
-            Some(peeked) => {
-                peeked?;
-                NopSubmitter::new().run_nop().await
-            }
-            None => Ok(peek.await.map(drop)?),
-        }
+        self.ring.readable(Rc::clone(&self.socket) as _).await
     }
 
     /// Takes what has arrived, in at most `receives_max` calls to the system, and gives each datagram to `take`.
@@ -114,7 +99,7 @@ impl UdpPort {
             let mut whole = slots.iter_mut();
             let mut slices: [IoSliceMut<'_>; MESSAGES] =
                 std::array::from_fn(|_| IoSliceMut::new(whole.next().expect("one slot per message")));
-            let messages = match self.state.recv((&self.socket).into(), &mut slices, &mut metas) {
+            let messages = match self.state.recv((&*self.socket).into(), &mut slices, &mut metas) {
                 Ok(messages) => messages,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::All),
                 // Reports of packets that did not arrive somewhere are not about this socket.
@@ -150,7 +135,7 @@ impl UdpPort {
             segment_size: outgoing.segment_bytes,
             src_ip: outgoing.local_ip,
         };
-        let sent = self.state.try_send((&self.socket).into(), &transmit);
+        let sent = self.state.try_send((&*self.socket).into(), &transmit);
         let mut stats = self.stats.get();
         let outcome = match sent {
             Ok(()) => {

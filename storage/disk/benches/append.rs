@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use bench_disk::{ProbeFile, fio};
 use glommio::channels::local_channel::{LocalReceiver, LocalSender, new_unbounded};
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutorBuilder, Placement};
 use storage_disk::{Disk, DiskConfig};
 use storage_frame::{BatchBuilder, Frame, LeaderEpoch, LogId, Now, TimestampMs};
 use storage_log::{DiskResult, Log, LogConfig, LogEvent, LogState, OpId};
+use storage_ring::Ring;
 
 const LOG: LogId = LogId(1);
 const SEGMENT_BYTES: u64 = 128 << 20;
@@ -37,8 +38,10 @@ fn main() {
     let rows = LocalExecutorBuilder::new(Placement::Fixed(0))
         .io_memory(1 << 20)
         .preempt_timer(Duration::from_secs(1))
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || async move { appends(&data).await })
+        .spawn(move || async move {
+            let ring = Ring::new(Duration::ZERO).expect("a ring");
+            ring.drive(appends(ring.clone(), &data)).await
+        })
         .expect("an executor")
         .join()
         .expect("the bench ran");
@@ -69,10 +72,9 @@ struct Figures {
     p99_us: u128,
 }
 
-async fn appends(data: &Path) -> Vec<Row> {
-    let disk =
-        Disk::open(data, &data.join("identity"), 0, 1, DiskConfig::default()).await.expect("the disk opens");
-    let mut bench = Bench::new(disk);
+async fn appends(ring: Ring, data: &Path) -> Vec<Row> {
+    let disk = Disk::open(ring.clone(), data, &data.join("identity"), 0, 1, DiskConfig::default()).await;
+    let mut bench = Bench::new(ring, disk.expect("the disk opens"));
     bench.until(|log| *log.state() == LogState::Ready).await;
     let warm = bench.frame(256 << 10);
     while bench.written < WARM_UP_BYTES {
@@ -105,6 +107,7 @@ fn median(figures: &mut [f64]) -> Option<f64> {
 
 /// One log and its disk, as a core holds them.
 struct Bench {
+    ring: Ring,
     disk: Rc<Disk>,
     log: Log,
     start: Instant,
@@ -115,7 +118,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(disk: Disk) -> Bench {
+    fn new(ring: Ring, disk: Disk) -> Bench {
         let config = LogConfig {
             segment_bytes: SEGMENT_BYTES,
             segment_age_max: Duration::from_secs(3600),
@@ -126,7 +129,16 @@ impl Bench {
         let start = Instant::now();
         let (tell, done) = new_unbounded();
         let log = Log::open(LOG, "bench", config, now(start));
-        Bench { disk: Rc::new(disk), log, start, done, tell: Rc::new(tell), events: Vec::new(), written: 0 }
+        Bench {
+            ring,
+            disk: Rc::new(disk),
+            log,
+            start,
+            done,
+            tell: Rc::new(tell),
+            events: Vec::new(),
+            written: 0,
+        }
     }
 
     /// A frame of exactly `bytes`.
@@ -186,12 +198,12 @@ impl Bench {
         self.log.take_ops(now(self.start), &mut ops);
         for (id, op) in ops {
             let (disk, tell) = (Rc::clone(&self.disk), Rc::clone(&self.tell));
-            glommio::spawn_local(async move {
+            let run = async move {
                 let result = disk.run(LOG, op).await;
                 // Refused only when the bench has ended.
                 let _ = tell.try_send((id, result));
-            })
-            .detach();
+            };
+            self.ring.spawn(run).detach();
         }
     }
 }

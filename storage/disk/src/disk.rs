@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use glommio::io::{DmaFile, OpenOptions};
 use glommio::sync::Semaphore;
 use storage_frame::LogId;
 use storage_log::disk_op::BLOCK_BYTES;
 use storage_log::{DiskError, DiskErrorKind, DiskOp, DiskReply, DiskResult, FileName, SegmentId};
+use storage_ring::{Ring, Threads};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Filled};
 use crate::config::DiskConfig;
-use crate::error::{disk_error, system_error};
-use crate::files::Files;
+use crate::error::disk_error;
+use crate::files::{Files, Mode, Open, open_segment};
 use crate::gates::Gates;
 use crate::paths::{file_name, log_directory, logs_directory};
 use crate::segment::{self, Zeros};
@@ -31,6 +31,8 @@ pub struct Disk {
 }
 
 struct Inner {
+    ring: Ring,
+    threads: Rc<Threads>,
     data: PathBuf,
     config: DiskConfig,
     files: Files,
@@ -48,18 +50,21 @@ struct Inner {
 
 /// Idle files and buffers are looked for every so many calls of [`Disk::tick`].
 const TICKS_PER_SWEEP: u32 = 100;
+/// For system calls that block (small files, directories, opening). More than one, so that their syncs meet in the file
+/// system's journal.
+const BLOCKING_THREADS: usize = 4;
 const ZEROS_KEPT: Duration = Duration::from_secs(2);
 
 impl Disk {
     /// Opens the data directory for core `core` of `cores`, making `logs/` and `spare/` where they are absent.
     ///
-    /// `identity` is an existing readable file of at least 4 KiB on the same device. It is opened before any
-    /// other file: the runtime finds out how to read from a device by the first file of it, and takes an empty
-    /// one for a device that cannot be read.
+    /// `identity` is an existing readable file of at least 4 KiB on the same device, by which a device that cannot be
+    /// read directly is found out at once.
     ///
     /// # Errors
     /// [`DiskError`], naming the file.
     pub async fn open(
+        ring: Ring,
         data: &Path,
         identity: &Path,
         core: u8,
@@ -67,20 +72,23 @@ impl Disk {
         config: DiskConfig,
     ) -> Result<Self, DiskError> {
         let data = std::path::absolute(data).map_err(|error| disk_error("find", data, &error))?;
-        probe(identity).await?;
+        let threads = Threads::new(ring.clone(), &format!("disk-{core}"), BLOCKING_THREADS);
+        let threads = Rc::new(threads.map_err(|error| disk_error("start threads for", &data, &error))?);
+        probe(&ring, &threads, identity).await?;
         let (place, spares_max) = (data.clone(), config.spares_max);
-        let spares = blocking(move || {
-            let logs = logs_directory(&place);
-            small::make_directory(&logs)?;
-            // A killed process may have made a log's directory and not got to its sync: what is acknowledged
-            // in it from here on must not go with a name that a loss of power takes back.
-            small::sync_directory(&logs)?;
-            Spares::open(&place, core, cores, spares_max)
-        })
-        .await?;
+        let spares = threads
+            .run(move || {
+                let logs = logs_directory(&place);
+                small::make_directory(&logs)?;
+                // A killed process may have made a log's directory and not got to its sync: what is acknowledged
+                // in it from here on must not go with a name that a loss of power takes back.
+                small::sync_directory(&logs)?;
+                Spares::open(&place, core, cores, spares_max)
+            })
+            .await?;
         let stats = DiskStats { spares: spares.count() as u64, ..DiskStats::default() };
         let inner = Inner {
-            files: Files::new(config.open_files_max, config.open_files_idle),
+            files: Files::new(Rc::clone(&threads), config.open_files_max, config.open_files_idle),
             gates: Gates::default(),
             buffers: Buffers::new(config.write_buffer_bytes_max),
             zeros: Zeros::new(config.zero_bytes_max),
@@ -90,6 +98,8 @@ impl Disk {
             stats: RefCell::new(stats),
             ticks: Cell::new(0),
             zeroed_at: Cell::new(None),
+            ring,
+            threads,
             data,
             config,
         };
@@ -134,19 +144,21 @@ impl Disk {
     pub async fn free_bytes(&self) -> Result<u64, DiskError> {
         let inner = &*self.inner;
         let (data, wanted) = (inner.data.clone(), inner.config.spares_free_bytes_min);
-        let free = blocking(move || small::free_bytes(&data)).await?;
+        let free = inner.threads.run(move || small::free_bytes(&data)).await?;
         if free >= wanted || inner.spares.borrow().count() == 0 {
             return Ok(free);
         }
         let spares = inner.spares.borrow_mut().take_all();
         let data = inner.data.clone();
-        blocking(move || {
-            for path in spares {
-                small::remove_file(&path)?;
-            }
-            small::free_bytes(&data)
-        })
-        .await
+        inner
+            .threads
+            .run(move || {
+                for path in spares {
+                    small::remove_file(&path)?;
+                }
+                small::free_bytes(&data)
+            })
+            .await
     }
 
     /// The logs that have a directory, in no order.
@@ -155,7 +167,7 @@ impl Disk {
     /// [`DiskError`].
     pub async fn logs(&self) -> Result<Vec<LogId>, DiskError> {
         let directory = logs_directory(&self.inner.data);
-        let names = blocking(move || small::list_directories(&directory)).await?;
+        let names = self.inner.threads.run(move || small::list_directories(&directory)).await?;
         Ok(names.iter().filter_map(|name| parse_log_id(name)).collect())
     }
 
@@ -205,15 +217,15 @@ impl Inner {
             DiskOp::Zero { segment, from, to } => self.zero(log, segment, from, to).await,
             DiskOp::List => {
                 let path = log_directory(&self.data, log);
-                Ok(DiskReply::Listed(blocking(move || small::list_log(&path)).await?))
+                Ok(DiskReply::Listed(self.threads.run(move || small::list_log(&path)).await?))
             }
             DiskOp::ReadFile { name, bytes_max } => {
                 let path = self.path(log, name);
-                Ok(DiskReply::Bytes(blocking(move || small::read_file(&path, bytes_max)).await?))
+                Ok(DiskReply::Bytes(self.threads.run(move || small::read_file(&path, bytes_max)).await?))
             }
             DiskOp::ReplaceFile { name, bytes } => {
                 let path = self.path(log, name);
-                done(blocking(move || small::replace_file(&path, &bytes)).await)
+                done(self.threads.run(move || small::replace_file(&path, &bytes)).await)
             }
             DiskOp::MakeSegment { segment } => self.make_segment(log, segment).await,
             DiskOp::RetireSegment { segment } => self.retire_segment(log, segment).await,
@@ -225,18 +237,18 @@ impl Inner {
     async fn write(&self, log: LogId, segment: SegmentId, position: u64, parts: Vec<Bytes>) -> DiskResult {
         let path = self.path(log, FileName::Segment(segment));
         let file = self.segment(log, segment, &path).await?;
-        let buffer = self.buffers.gather(&parts);
-        // The bytes are in our buffer now: whoever else holds them need not wait for the disk.
+        let Filled { memory, bytes } = self.buffers.gather(&parts);
+        // The bytes are in our memory now: whoever else holds them need not wait for the disk.
         drop(parts);
-        let written = segment::write(&file, position, Rc::clone(&buffer)).await;
-        self.buffers.give_back(buffer);
+        let written = segment::write(&self.ring, &file, position, &memory, bytes).await;
+        self.buffers.give_back(memory);
         done(written.map_err(|error| disk_error("write", &path, &error)))
     }
 
     async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: usize) -> DiskResult {
         let path = self.path(log, FileName::Segment(segment));
         let file = self.segment_to_read(log, segment, &path).await?;
-        let read = segment::read(&file, position, bytes).await;
+        let read = segment::read(&self.ring, &file, position, bytes).await;
         Ok(DiskReply::Bytes(read.map_err(|error| disk_error("read", &path, &error))?))
     }
 
@@ -250,18 +262,16 @@ impl Inner {
         let path = self.path(log, FileName::Segment(segment));
         let filled = if to - from <= self.zeros.bytes_max() {
             let file = self.segment(log, segment, &path).await?;
-            self.zeros.fill(&file, from, to).await
+            self.zeros.fill(&self.ring, &file, from, to).await
         } else {
             // One sync at the end costs less than one per write.
-            let file = self.gates.opening(log, open_without_sync(&path)).await?;
-            let filled = self.zeros.fill(&file, from, to).await;
-            let synced = match filled {
-                Ok(()) => file.fdatasync().await.map_err(system_error),
+            let opened = self.gates.opening(log, open_segment(&self.threads, &path, Mode::Unsynced)).await;
+            let file = Rc::new(opened.map_err(|error| disk_error("open", &path, &error))?);
+            let filled = self.zeros.fill(&self.ring, &file, from, to).await;
+            match filled {
+                Ok(()) => self.ring.sync_data(Rc::clone(&file) as _).await,
                 Err(error) => Err(error),
-            };
-            // Nothing is lost with a descriptor that fails to close after its sync.
-            let _ = file.close().await;
-            synced
+            }
         };
         done(filled.map_err(|error| disk_error("zero", &path, &error)))
     }
@@ -270,12 +280,12 @@ impl Inner {
         let path = self.path(log, FileName::Segment(segment));
         let spare = self.spares.borrow_mut().take();
         let Some(spare) = spare else {
-            blocking(move || small::make_file(&path)).await?;
+            self.threads.run(move || small::make_file(&path)).await?;
             self.stats.borrow_mut().segments_created += 1;
             return Ok(DiskReply::Made { file_bytes: 0, first_block: Bytes::new() });
         };
         let (from, to) = (spare.clone(), path.clone());
-        let moving = blocking(move || {
+        let moving = self.threads.run(move || {
             let moved = small::move_file(&from, &to);
             Ok((moved, from.exists()))
         });
@@ -285,8 +295,9 @@ impl Inner {
         }
         let file_bytes = moved?;
         let file = self.segment(log, segment, &path).await?;
-        let first_block =
-            segment::read(&file, 0, BLOCK_BYTES).await.map_err(|error| disk_error("read", &path, &error))?;
+        let first_block = segment::read(&self.ring, &file, 0, BLOCK_BYTES)
+            .await
+            .map_err(|error| disk_error("read", &path, &error))?;
         self.stats.borrow_mut().segments_recycled += 1;
         Ok(DiskReply::Made { file_bytes, first_block })
     }
@@ -295,17 +306,19 @@ impl Inner {
         let path = self.path(log, FileName::Segment(segment));
         let measured = path.clone();
         let (data, wanted) = (self.data.clone(), self.config.spares_free_bytes_min);
-        let recyclable = blocking(move || {
-            let bytes = std::fs::metadata(&measured).map_or(0, |metadata| metadata.len());
-            if small::free_bytes(&data)? < wanted { Ok(0) } else { Ok(bytes) }
-        })
-        .await?;
+        let recyclable = self
+            .threads
+            .run(move || {
+                let bytes = std::fs::metadata(&measured).map_or(0, |metadata| metadata.len());
+                if small::free_bytes(&data)? < wanted { Ok(0) } else { Ok(bytes) }
+            })
+            .await?;
         let place = self.spares.borrow_mut().reserve(recyclable);
         let Some(place) = place else {
             return self.remove_file(log, FileName::Segment(segment)).await;
         };
         let to = place.clone();
-        let moved = self.gates.moving(log, blocking(move || small::move_file(&path, &to))).await;
+        let moved = self.gates.moving(log, self.threads.run(move || small::move_file(&path, &to))).await;
         // A read may have opened it while the file system was asked.
         self.files.forget((log, segment));
         self.spares.borrow_mut().arrived(moved.is_ok().then_some(place));
@@ -314,7 +327,7 @@ impl Inner {
 
     async fn remove_file(&self, log: LogId, name: FileName) -> DiskResult {
         let path = self.path(log, name);
-        let removed = self.gates.moving(log, blocking(move || small::remove_file(&path))).await;
+        let removed = self.gates.moving(log, self.threads.run(move || small::remove_file(&path))).await;
         if let FileName::Segment(segment) = name {
             self.files.forget((log, segment));
         }
@@ -323,13 +336,13 @@ impl Inner {
 
     async fn remove_log(&self, log: LogId) -> DiskResult {
         let path = log_directory(&self.data, log);
-        let removed = self.gates.moving(log, blocking(move || small::remove_directory(&path))).await;
+        let removed = self.gates.moving(log, self.threads.run(move || small::remove_directory(&path))).await;
         // Open descriptors would keep the room.
         self.files.forget_log(log);
         done(removed)
     }
 
-    async fn segment(&self, log: LogId, segment: SegmentId, path: &Path) -> Result<Rc<DmaFile>, DiskError> {
+    async fn segment(&self, log: LogId, segment: SegmentId, path: &Path) -> Result<Rc<Open>, DiskError> {
         if let Some(file) = self.files.cached((log, segment)) {
             return Ok(file);
         }
@@ -343,14 +356,14 @@ impl Inner {
         log: LogId,
         segment: SegmentId,
         path: &Path,
-    ) -> Result<Rc<DmaFile>, DiskError> {
+    ) -> Result<Rc<Open>, DiskError> {
         if let Some(file) = self.files.cached((log, segment)) {
             return Ok(file);
         }
         let open = async {
             match self.files.open((log, segment), path).await {
                 Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                    DmaFile::open(path).await.map(Rc::new).map_err(system_error)
+                    open_segment(&self.threads, path, Mode::ReadOnly).await.map(Rc::new)
                 }
                 opened => opened,
             }
@@ -392,27 +405,12 @@ fn done(result: Result<(), DiskError>) -> DiskResult {
     result.map(|()| DiskReply::Done)
 }
 
-/// Runs system calls that block on the runtime's threads for them. `call` must not panic: its thread would be
-/// gone and the answer never come.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
-) -> Result<T, DiskError> {
-    glommio::executor().spawn_blocking(call).await
-}
-
-async fn open_without_sync(path: &Path) -> Result<DmaFile, DiskError> {
-    let opened = OpenOptions::new().read(true).write(true).dma_open(path).await;
-    opened.map_err(|error| disk_error("open", path, &system_error(error)))
-}
-
-/// See [`Disk::open`]. Reads a block as well, so that a device without direct reads is found out at once.
-async fn probe(identity: &Path) -> Result<(), DiskError> {
+/// See [`Disk::open`].
+async fn probe(ring: &Ring, threads: &Rc<Threads>, identity: &Path) -> Result<(), DiskError> {
     let fail = |error: &io::Error| disk_error("read directly from", identity, error);
-    let file = DmaFile::open(identity).await.map_err(|error| fail(&system_error(error)))?;
-    let block = file.read_at_aligned(0, BLOCK_BYTES).await.map_err(|error| fail(&system_error(error)))?;
-    let bytes = block.len();
-    drop(block);
-    let _ = file.close().await;
+    let file = open_segment(threads, identity, Mode::ReadOnly).await.map_err(|error| fail(&error))?;
+    let bytes =
+        segment::read(ring, &Rc::new(file), 0, BLOCK_BYTES).await.map_err(|error| fail(&error))?.len();
     if bytes < BLOCK_BYTES {
         return Err(fail(&io::Error::new(
             io::ErrorKind::UnexpectedEof,

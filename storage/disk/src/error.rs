@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use glommio::GlommioError;
 use storage_log::{DiskError, DiskErrorKind};
 
 /// `what` names the operation ("write", "make"), `path` the file.
@@ -14,20 +13,6 @@ pub(crate) fn disk_error(what: &str, path: &Path, error: &io::Error) -> DiskErro
         _ => DiskErrorKind::Io,
     };
     DiskError { kind, what: format!("{what} {}: {error}", path.display()) }
-}
-
-/// The runtime's own conversion loses the error number.
-pub(crate) fn system_error<T>(error: GlommioError<T>) -> io::Error {
-    match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
-        other @ (GlommioError::ExecutorError(_)
-        | GlommioError::BuilderError(_)
-        | GlommioError::Closed(_)
-        | GlommioError::CanNotBeClosed(..)
-        | GlommioError::WouldBlock(_)
-        | GlommioError::ReactorError(_)
-        | GlommioError::TimedOut(_)) => other.into(),
-    }
 }
 
 #[cfg(test)]
@@ -44,16 +29,5 @@ mod tests {
         assert_eq!(kind(libc::EROFS), DiskErrorKind::Io);
         let error = disk_error("write", Path::new("/d/f"), &io::Error::from_raw_os_error(libc::EROFS));
         assert!(error.what.starts_with("write /d/f: Read-only file system"), "{}", error.what);
-    }
-
-    #[test]
-    fn the_runtime_s_errors_keep_their_number() {
-        let enhanced: GlommioError<()> = GlommioError::EnhancedIoError {
-            source: io::Error::from_raw_os_error(libc::ENOSPC),
-            op: "Writing",
-            path: None,
-            fd: None,
-        };
-        assert_eq!(system_error(enhanced).raw_os_error(), Some(libc::ENOSPC));
     }
 }

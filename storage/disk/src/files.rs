@@ -1,37 +1,78 @@
 //! Open segment files: few enough to fit the process's limit, closed when idle.
 
 use std::cell::{Cell, RefCell};
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
-use glommio::io::{DmaFile, OpenOptions};
 use storage_frame::LogId;
 use storage_log::SegmentId;
-
-use crate::error::system_error;
+use storage_ring::Threads;
 
 type Key = (LogId, SegmentId);
 
+/// An open segment file.
+pub(crate) struct Open {
+    file: Option<File>,
+    threads: Rc<Threads>,
+}
+
+impl AsFd for Open {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_ref().expect("open until dropped").as_fd()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Closing a file that was removed meanwhile gives its room back, which takes the file system a while.
+        let file = self.file.take();
+        self.threads.begin(move || drop(file));
+    }
+}
+
+/// How a segment is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Every write is on stable storage when it is answered.
+    Durable,
+    /// Writes are to be synced.
+    Unsynced,
+    ReadOnly,
+}
+
+pub(crate) async fn open_segment(threads: &Rc<Threads>, path: &Path, mode: Mode) -> io::Result<Open> {
+    let path = path.to_owned();
+    let opened = threads.run(move || {
+        let flags = libc::O_DIRECT | if mode == Mode::Durable { libc::O_DSYNC } else { 0 };
+        OpenOptions::new().read(true).write(mode != Mode::ReadOnly).custom_flags(flags).open(path)
+    });
+    Ok(Open { file: Some(opened.await?), threads: Rc::clone(threads) })
+}
+
 pub(crate) struct Files {
+    threads: Rc<Threads>,
     open_max: usize,
     idle: Duration,
     open: RefCell<AHashMap<Key, Entry>>,
 }
 
 struct Entry {
-    file: Rc<DmaFile>,
+    file: Rc<Open>,
     used: Cell<Instant>,
 }
 
 impl Files {
-    pub(crate) fn new(open_max: usize, idle: Duration) -> Self {
-        Self { open_max: open_max.max(1), idle, open: RefCell::default() }
+    pub(crate) fn new(threads: Rc<Threads>, open_max: usize, idle: Duration) -> Self {
+        Self { threads, open_max: open_max.max(1), idle, open: RefCell::default() }
     }
 
-    pub(crate) fn cached(&self, key: Key) -> Option<Rc<DmaFile>> {
+    pub(crate) fn cached(&self, key: Key) -> Option<Rc<Open>> {
         let open = self.open.borrow();
         let entry = open.get(&key)?;
         entry.used.set(Instant::now());
@@ -39,20 +80,18 @@ impl Files {
     }
 
     /// Opens the segment for reading and durable writing, and keeps it open.
-    pub(crate) async fn open(&self, key: Key, path: &Path) -> io::Result<Rc<DmaFile>> {
+    pub(crate) async fn open(&self, key: Key, path: &Path) -> io::Result<Rc<Open>> {
         self.make_room();
-        let file = match open_segment(path).await {
+        let file = match open_segment(&self.threads, path, Mode::Durable).await {
             Err(error) if is_out_of_descriptors(&error) && self.count() > 0 => {
                 self.close_oldest(self.count().div_ceil(2));
-                open_segment(path).await?
+                open_segment(&self.threads, path, Mode::Durable).await?
             }
             other => other?,
         };
         let file = Rc::new(file);
         let entry = Entry { file: Rc::clone(&file), used: Cell::new(Instant::now()) };
-        if let Some(raced) = self.open.borrow_mut().insert(key, entry) {
-            close(raced.file);
-        }
+        self.open.borrow_mut().insert(key, entry);
         Ok(file)
     }
 
@@ -62,29 +101,17 @@ impl Files {
 
     /// The file is about to go away. Operations under way keep their descriptor.
     pub(crate) fn forget(&self, key: Key) {
-        if let Some(entry) = self.open.borrow_mut().remove(&key) {
-            close(entry.file);
-        }
+        self.open.borrow_mut().remove(&key);
     }
 
     pub(crate) fn forget_log(&self, log: LogId) {
-        self.open.borrow_mut().retain(|key, entry| {
-            let keep = key.0 != log;
-            if !keep {
-                close(Rc::clone(&entry.file));
-            }
-            keep
-        });
+        self.open.borrow_mut().retain(|key, _| key.0 != log);
     }
 
     pub(crate) fn close_idle(&self) {
         let now = Instant::now();
         self.open.borrow_mut().retain(|_, entry| {
-            let keep = now.duration_since(entry.used.get()) < self.idle || Rc::strong_count(&entry.file) > 1;
-            if !keep {
-                close(Rc::clone(&entry.file));
-            }
-            keep
+            now.duration_since(entry.used.get()) < self.idle || Rc::strong_count(&entry.file) > 1
         });
     }
 
@@ -102,28 +129,11 @@ impl Files {
             open.iter().map(|(key, entry)| (entry.used.get(), *key)).collect();
         by_age.sort_unstable();
         for (_, key) in by_age.into_iter().take(count) {
-            if let Some(entry) = open.remove(&key) {
-                close(entry.file);
-            }
+            open.remove(&key);
         }
     }
 }
 
-async fn open_segment(path: &Path) -> io::Result<DmaFile> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_DSYNC)
-        .dma_open(path)
-        .await
-        .map_err(system_error)
-}
-
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// Dropping the last share closes the descriptor in the reactor's next round.
-fn close(file: Rc<DmaFile>) {
-    drop(file);
 }

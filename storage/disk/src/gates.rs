@@ -1,7 +1,7 @@
 //! Keeps the opening of a log's files and the moving of them apart.
 //!
-//! The runtime looks a file up by name a second time while it opens it and takes for granted that it is still
-//! there. So a file must not be renamed or removed while another operation of the same log opens it.
+//! A file that is renamed or removed while another operation of the same log opens it would be kept open under a
+//! name that is no longer its own.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,8 +4,8 @@
 //! <data>/logs/<16 hex of log id>/<10 digits>.seg | <10 digits>.idx | checkpoint
 //! <data>/spare/<core>-<n>.seg
 //! ```
-//! Segments are opened `O_DIRECT|O_DSYNC`: a write that is answered is on stable storage. Small files and
-//! directories, for which the runtime has no asynchronous form, go to its blocking threads, so the core never
+//! Segments are opened `O_DIRECT|O_DSYNC`: a write that is answered is on stable storage. They are read and written
+//! through the core's ring; small files, directories and opening go to threads for calls that block, so the core never
 //! waits for them.
 //!
 //! - [`disk`]: one core's disk: [`Disk::run`] takes a log's operation to its answer.

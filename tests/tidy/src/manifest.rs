@@ -62,7 +62,7 @@ pub fn runtimes(room: &Room, found: &Dependencies) -> Vec<Broken> {
     let mut out = Vec::new();
     for name in found.normal.iter().chain(&found.dev) {
         if name == "glommio" && room.kind != Kind::Door {
-            out.push(broken(room, "only the three doors name glommio", name));
+            out.push(broken(room, "only doors name glommio", name));
         }
         if TOKIO.contains(&name.as_str()) && !ON_TOKIO.contains(&room.path) {
             out.push(broken(room, "only the rooms on tokio name it", name));

@@ -66,7 +66,7 @@ pub fn ambient(file: &File) -> Vec<Broken> {
 /// Only the doors name glommio, tests included.
 pub fn glommio(file: &File) -> Vec<Broken> {
     let allowed = room_of(&file.path).is_some_and(|room| room.kind == Kind::Door);
-    named_crate(file, allowed, "glommio", "only the three doors name glommio")
+    named_crate(file, allowed, "glommio", "only doors name glommio")
 }
 
 /// Only the rooms on tokio name it, tests included.
@@ -95,7 +95,7 @@ pub fn wings(file: &File) -> Vec<Broken> {
     out
 }
 
-/// `unsafe` in two rooms only.
+/// `unsafe` in the rooms of the plan only.
 pub fn no_unsafe(file: &File) -> Vec<Broken> {
     if in_room(file, UNSAFE) {
         return Vec::new();
@@ -105,7 +105,7 @@ pub fn no_unsafe(file: &File) -> Vec<Broken> {
     if count == 0 {
         Vec::new()
     } else {
-        vec![Broken::in_file(file, "unsafe only in storage/disk, net/sockets and bench/disk", what())]
+        vec![Broken::in_file(file, "unsafe only in the doors below engine/core and in bench/disk", what())]
     }
 }
 

@@ -6,25 +6,23 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::*;
 use crate::group::bind_group;
 
-fn on_executor<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .preempt_timer(Duration::from_secs(1))
-        .spawn(test)
-        .unwrap()
-        .join()
-        .unwrap();
+fn on_executor<F: Future<Output = ()> + 'static>(test: impl FnOnce(Ring) -> F + Send + 'static) {
+    let thread = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20).spawn(|| async move {
+        let ring = Ring::new(Duration::ZERO).unwrap();
+        ring.drive(test(ring.clone())).await;
+    });
+    thread.unwrap().join().unwrap();
 }
 
-fn port() -> (UdpPort, SocketAddr) {
+fn port(ring: &Ring) -> (UdpPort, SocketAddr) {
     let mut group = bind_group("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-    (UdpPort::new(group.sockets.remove(0)).unwrap(), group.address)
+    (UdpPort::new(ring.clone(), group.sockets.remove(0)).unwrap(), group.address)
 }
 
 #[test]
 fn a_segmented_send_arrives_as_its_datagrams() {
-    on_executor(|| async {
-        let ((from, from_address), (to, to_address)) = (port(), port());
+    on_executor(|ring| async move {
+        let ((from, from_address), (to, to_address)) = (port(&ring), port(&ring));
         assert_eq!(to.receive(1, |_| panic!("nothing was sent")).unwrap(), Received::All);
         let segments = from.segments_max().min(8);
         let contents: Vec<u8> = (0..segments * 1000 - 10).map(|index| (index / 1000) as u8).collect();
@@ -56,8 +54,8 @@ fn a_segmented_send_arrives_as_its_datagrams() {
 
 #[test]
 fn a_bounded_round_says_that_there_is_more() {
-    on_executor(|| async {
-        let (to, address) = port();
+    on_executor(|ring| async move {
+        let (to, address) = port(&ring);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         for number in 0..3 * MESSAGES as u8 {
             client.send_to(&[number], address).unwrap();
@@ -72,14 +70,14 @@ fn a_bounded_round_says_that_there_is_more() {
 
 #[test]
 fn waiting_ends_with_the_next_datagram_and_leaves_it_there() {
-    on_executor(|| async {
-        let (to, address) = port();
+    on_executor(|ring| async move {
+        let (to, address) = port(&ring);
         let to = Rc::new(to);
-        let waiting = glommio::spawn_local({
+        let waiting = ring.spawn({
             let to = Rc::clone(&to);
             async move { to.readable().await }
         });
-        glommio::executor().yield_task_queue_now().await;
+        storage_ring::yield_now().await;
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
         waiting.await.unwrap();
         let mut got = Vec::new();
@@ -90,8 +88,8 @@ fn waiting_ends_with_the_next_datagram_and_leaves_it_there() {
 
 #[test]
 fn a_destination_that_cannot_be_reached_costs_the_datagram_only() {
-    on_executor(|| async {
-        let (from, _) = port();
+    on_executor(|ring| async move {
+        let (from, _) = port(&ring);
         let contents = [0; 70_000];
         let remote = "127.0.0.1:9".parse().unwrap();
         let too_large =

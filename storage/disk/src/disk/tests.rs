@@ -1,12 +1,21 @@
 use std::cell::Cell;
 
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutorBuilder, Placement};
 
 use super::*;
 
 const LOG: LogId = LogId(0x1f);
 const ONE: SegmentId = SegmentId(1);
 const BLOCK: usize = BLOCK_BYTES;
+
+thread_local! {
+    /// Of the executor on this thread.
+    static RING: RefCell<Option<Ring>> = const { RefCell::new(None) };
+}
+
+fn ring() -> Ring {
+    RING.with_borrow(|ring| ring.clone().expect("on an executor"))
+}
 
 /// Runs `test` on an executor of its own, with a fresh data directory.
 fn with_data<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
@@ -16,15 +25,19 @@ fn with_data<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F +
     LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(1 << 20)
         .preempt_timer(Duration::from_secs(1))
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(2))
-        .spawn(move || test(data))
+        .spawn(move || async move {
+            let ring = Ring::new(Duration::ZERO).unwrap();
+            RING.set(Some(ring.clone()));
+            ring.drive(test(data)).await;
+            RING.set(None);
+        })
         .unwrap()
         .join()
         .unwrap();
 }
 
 async fn open(data: &Path, config: DiskConfig) -> Disk {
-    Disk::open(data, &data.join("identity"), 0, 1, config).await.unwrap()
+    Disk::open(ring(), data, &data.join("identity"), 0, 1, config).await.unwrap()
 }
 
 /// The spares of small test files are kept whatever the machine's free space.
@@ -203,7 +216,8 @@ fn errors_name_operation_file_and_cause() {
 fn an_identity_file_too_short_is_refused() {
     with_data(|data| async move {
         std::fs::write(data.join("identity"), b"short").unwrap();
-        let error = Disk::open(&data, &data.join("identity"), 0, 1, config()).await.map(drop).unwrap_err();
+        let error =
+            Disk::open(ring(), &data, &data.join("identity"), 0, 1, config()).await.map(drop).unwrap_err();
         assert!(error.what.contains("identity"), "{}", error.what);
     });
 }
@@ -237,7 +251,7 @@ fn many_operations_run_at_once_beside_removals() {
         let mut tasks = Vec::new();
         for number in 0..24 {
             let (disk, answered) = (disk.clone(), Rc::clone(&answered));
-            tasks.push(glommio::spawn_local(async move {
+            tasks.push(ring().spawn(async move {
                 let log = LogId(number % 8);
                 let segment = SegmentId(number as u32 + 1);
                 make(&disk, log, segment).await;
