@@ -92,6 +92,10 @@ impl Watch {
 }
 
 impl Snapshot {
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
     pub(crate) fn cost_since(&self, earlier: &Snapshot, work: Work) -> Option<Cost> {
         let used = self.broker?.since(&earlier.broker?);
         let requests = self.requests.zip(earlier.requests).map(|(now, then)| now.since(&then));

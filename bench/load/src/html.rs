@@ -56,7 +56,7 @@ const COLUMNS: [&str; 12] = [
     "p99.99",
     "max",
     "failed",
-    "broker CPU s per million",
+    "broker CPU s/million",
 ];
 
 fn table(named: &[(String, &Saved)], page: &mut String) {
@@ -176,7 +176,11 @@ fn rate_against_latency(named: &[(String, &Saved)]) -> Plot {
     for (name, saved) in named {
         let mut steps: Vec<(f64, LatencySummary)> = saved.traffic().phases.iter().filter_map(step).collect();
         steps.sort_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some(knee) = saved.traffic().knee.as_ref().filter(|_| steps.len() > 1) {
+        // One rate is no curve.
+        if steps.first().map(|step| step.0) == steps.last().map(|step| step.0) {
+            continue;
+        }
+        if let Some(knee) = &saved.traffic().knee {
             level = Some((knee.p999_us_max as f64, "bound on p99.9".to_owned()));
         }
         let of = |label: &str, at: fn(&LatencySummary) -> u64| {
@@ -184,12 +188,18 @@ fn rate_against_latency(named: &[(String, &Saved)]) -> Plot {
             (format!("{} {label}", &name[..1]), points)
         };
         for (name, points) in [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p999_us)] {
-            lines.push(Line { name, points, colour: lines.len(), dashed: false, dots: true });
+            lines.push(Line {
+                name,
+                points,
+                colour: lines.len(),
+                dashed: lines.len() >= COLOURS,
+                dots: true,
+            });
         }
     }
     Plot {
         title: "Rate against latency".to_owned(),
-        x: Axis { name: "asked, records/s".to_owned(), scale: Scale::Linear, number: short },
+        x: Axis { name: "asked, records/s".to_owned(), scale: Scale::Log, number: short },
         y: time_axis(),
         lines,
         level,
@@ -385,7 +395,7 @@ polyline.s6,circle.s6,i.s6{stroke:var(--s6);border-color:var(--s6)}polyline.s7,c
 circle{fill:var(--paper);stroke-width:2}\
 dl{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.2rem 1rem;margin:0}dt{color:var(--faint)}\
 dd{margin:0;overflow-wrap:anywhere}\
-@media (max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}";
+@media (max-width:40rem){svg text{font-size:17px}dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}";
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval_at};
 
-use crate::cost::{Watch, Work};
+use crate::cost::{Snapshot, Watch, Work};
 use crate::inbox::{Inbox, ReadTally};
 use crate::latency::Latencies;
 use crate::live::Live;
@@ -80,7 +80,12 @@ pub(crate) async fn measure(
     let senders = std::mem::take(&mut clients.senders);
     let retries_before: u64 = senders.iter().map(Sender::retries_count).sum();
     let before = reading.watch.snapshot().map_err(BenchError::watching)?;
-    let mut lines = Lines::new(clients, &reading, Some(load.duration), &load.name);
+    // What came after the last phase's end belongs to nobody.
+    clients.desks.iter().for_each(|desk| _ = desk.take());
+    clients.views.iter().for_each(|view| _ = view.inbox().take());
+    let start = Instant::now();
+    let mut lines =
+        Lines::new(&clients.desks, &clients.views, start, &reading, Some(load.duration), &load.name);
     let pace = load.rate.map(|rate| {
         let schedules = schedules(rate, &load, senders.len() as u32);
         (schedules.clone(), Pace::start(schedules, lines.start, load.duration))
@@ -135,16 +140,15 @@ pub(crate) async fn measure(
     })
 }
 
-/// Reads until every view has `wanted` records, or nothing came for `stall` where `wanted` is not known.
+/// Reads until every view has `wanted` records, or nothing came for `stall` where `wanted` is not known. Counts from
+/// `before`: members of groups read before all of them have joined.
 pub(crate) async fn catch_up(
     mut views: Vec<View>,
     wanted: u64,
+    before: &Snapshot,
     reading: Reading<'_>,
 ) -> Result<(Vec<View>, Phase), BenchError> {
-    let before = reading.watch.snapshot().map_err(BenchError::watching)?;
-    let readers = Clients { views: std::mem::take(&mut views), ..Clients::default() };
-    let mut lines = Lines::new(&readers, &reading, None, "catch-up");
-    views = readers.views;
+    let mut lines = Lines::new(&[], &views, before.at(), &reading, None, "catch-up");
     views.iter_mut().for_each(View::start);
     let mut tick = interval_at((lines.start + LINE).into(), LINE);
     for view in &mut views {
@@ -159,8 +163,8 @@ pub(crate) async fn catch_up(
         seconds,
         produced: None,
         read: vec![lines.rates("catch-up", &lines.read, seconds)],
-        cost: after.cost_since(&before, work),
-        busy: after.busy_since(&before, work),
+        cost: after.cost_since(before, work),
+        busy: after.busy_since(before, work),
         series: lines.series,
     };
     Ok((views, phase))
@@ -246,16 +250,20 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(clients: &Clients, reading: &Reading<'a>, duration: Option<Duration>, name: &str) -> Lines<'a> {
-        // What came after the last phase's end belongs to nobody.
-        clients.desks.iter().for_each(|desk| _ = desk.take());
-        clients.views.iter().for_each(|view| _ = view.inbox().take());
+    fn new(
+        desks: &[Arc<Desk>],
+        views: &[View],
+        start: Instant,
+        reading: &Reading<'a>,
+        duration: Option<Duration>,
+        name: &str,
+    ) -> Lines<'a> {
         reading.live.phase(name, duration);
         Lines {
             epoch: reading.epoch,
-            start: Instant::now(),
-            desks: clients.desks.clone(),
-            inboxes: clients.views.iter().map(|view| Arc::clone(view.inbox())).collect(),
+            start,
+            desks: desks.to_vec(),
+            inboxes: views.iter().map(|view| Arc::clone(view.inbox())).collect(),
             back_fill: Inbox::new(reading.epoch, reading.run, false),
             produced: Tally::default(),
             read: ReadTally::default(),

@@ -10,7 +10,7 @@ use crate::args::{
     ConsumeArgs, E2eArgs, LoadArgs, MixedArgs, ProduceArgs, Rate, ReaderArgs, Spread, StepArgs,
 };
 use crate::checker::Verdict;
-use crate::cost::Watch;
+use crate::cost::{Snapshot, Watch};
 use crate::inbox::Inbox;
 use crate::knee::{Knee, Search, Shown, knee_of};
 use crate::live::Live;
@@ -210,7 +210,9 @@ impl<'a> Run<'a> {
                     from: if in_group { from_of_group } else { from },
                     group: in_group.then(|| format!("{}-{:08x}-{group}", self.topic.name, self.run)),
                 };
-                if !spec.partitions.is_empty() {
+                if in_group {
+                    view.add_reading(self.system.consumer(&spec).await?);
+                } else if !spec.partitions.is_empty() {
                     view.add(self.system.consumer(&spec).await?);
                 }
             }
@@ -267,10 +269,15 @@ impl<'a> Run<'a> {
         if self.made {
             phases.push(self.fill(args.backlog).await?);
         }
+        let mut before = self.snapshot()?;
         let views = self.views(&args.readers, ReadFrom::Start).await?;
+        // A group's members read as soon as they are in it; others when all are there.
+        if args.readers.groups == 0 {
+            before = self.snapshot()?;
+        }
         let (wanted, stall) =
             if self.made { (self.clients.acknowledged, READ_STALL) } else { (u64::MAX, IDLE) };
-        let (views, phase) = catch_up(views, wanted, Reading { stall, ..self.reading() }).await?;
+        let (views, phase) = catch_up(views, wanted, &before, Reading { stall, ..self.reading() }).await?;
         self.clients.views = views;
         phases.push(phase);
         Ok((phases, None))
@@ -331,7 +338,8 @@ impl<'a> Run<'a> {
         if read_back {
             let one = ReaderArgs { consumers: 1, groups: 0 };
             let views = self.views(&one, ReadFrom::Start).await?;
-            let (views, _) = catch_up(views, self.clients.acknowledged, self.reading()).await?;
+            let before = self.snapshot()?;
+            let (views, _) = catch_up(views, self.clients.acknowledged, &before, self.reading()).await?;
             self.clients.views = views;
         }
         let mut acknowledged = BTreeMap::<u32, Seen>::new();
@@ -363,6 +371,10 @@ impl<'a> Run<'a> {
             live: &self.bench.live,
             stall: READ_STALL,
         }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, BenchError> {
+        self.watch.snapshot().map_err(BenchError::watching)
     }
 
     fn drain(&self) -> Duration {

@@ -28,19 +28,25 @@ impl View {
         &self.inbox
     }
 
+    /// Lets everybody read who was added.
     pub(crate) fn start(&mut self) {
-        for mut consumer in self.waiting.drain(..) {
-            let (inbox, mut over) = (Arc::clone(&self.inbox), self.over.subscribe());
-            self.reading.spawn(async move {
-                let read = tokio::select! {
-                    read = inbox.read(consumer.as_mut(), u64::MAX) => read,
-                    // An error means that the view is gone.
-                    _ = over.wait_for(|over| *over) => Ok(()),
-                };
-                consumer.close().await;
-                read
-            });
+        for consumer in std::mem::take(&mut self.waiting) {
+            self.add_reading(consumer);
         }
+    }
+
+    /// Reads from now on. A group's member must: others wait for it to take part when they join.
+    pub(crate) fn add_reading(&mut self, mut consumer: Box<dyn Consumer>) {
+        let (inbox, mut over) = (Arc::clone(&self.inbox), self.over.subscribe());
+        self.reading.spawn(async move {
+            let read = tokio::select! {
+                read = inbox.read(consumer.as_mut(), u64::MAX) => read,
+                // An error means that the view is gone.
+                _ = over.wait_for(|over| *over) => Ok(()),
+            };
+            consumer.close().await;
+            read
+        });
     }
 
     /// Why a consumer has ended that should not have.

@@ -174,9 +174,15 @@ impl Producer for Sender {
     fn send<'a>(&'a mut self, records: &'a [Outgoing<'a>]) -> Pending<'a, Result<(), SystemError>> {
         Box::pin(async move {
             for outgoing in records {
-                let mut record = Record::new(&self.topic, outgoing.value);
-                record = outgoing.key.map_or(record.clone(), |key| record.key(key));
-                record = outgoing.partition.map_or(record.clone(), |partition| record.partition(partition));
+                let record = Record::new(&self.topic, outgoing.value);
+                let record = match outgoing.key {
+                    Some(key) => record.key(key),
+                    None => record,
+                };
+                let record = match outgoing.partition {
+                    Some(partition) => record.partition(partition),
+                    None => record,
+                };
                 match self.producer.send(record).await {
                     Ok(delivery) => self.watch(outgoing.ticket, delivery),
                     Err(error @ SendError::Closed) => return Err(SystemError::Send(error.to_string())),
