@@ -110,7 +110,7 @@ pub(crate) async fn measure(
     }
     let after = reading.watch.snapshot().map_err(BenchError::watching)?;
     let retries: u64 = clients.senders.iter().map(Sender::retries_count).sum();
-    let asked = asked().unwrap_or(lines.produced.sent);
+    let asked = lines.asked.max(lines.produced.sent + unsent);
     let counts = Counts { asked, unsent, retries: retries - retries_before };
     let seconds = lines.produce_seconds(&load, asked);
     let produced = produced(&lines.produced, &load, counts, seconds);
@@ -281,7 +281,8 @@ impl<'a> Lines<'a> {
         self.desks.iter().for_each(|desk| produced.add(&desk.take()));
         self.inboxes.iter().for_each(|inbox| read.add(&inbox.take()));
         let back = self.back_fill.take();
-        let asked = asked.unwrap_or(self.produced.sent + produced.sent);
+        // A sender may see that a record is due before the pace does.
+        let asked = asked.unwrap_or(0).max(self.produced.sent + produced.sent).max(self.asked);
         let line = Second {
             at: now.as_secs_f64(),
             seconds: (now - self.drawn).as_secs_f64(),
