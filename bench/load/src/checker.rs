@@ -69,11 +69,11 @@ impl Checker {
             self.faults.doubled += 1;
             return;
         }
-        match self.last.entry((partition, producer)) {
-            std::collections::hash_map::Entry::Occupied(last) if *last.get() > sequence => {
-                self.faults.reordered += 1
-            }
-            entry => _ = entry.insert_entry(sequence),
+        let last = self.last.entry((partition, producer)).or_insert(sequence);
+        if *last > sequence {
+            self.faults.reordered += 1;
+        } else {
+            *last = sequence;
         }
     }
 
