@@ -48,10 +48,8 @@ pub enum BenchKind {
     #[command(after_help = "Example:\n  millstream bench report ours.json theirs.json --html report.html")]
     Report(ReportArgs),
     /// Durable writes and reads of a disk by size and depth: what appends are to be seen against
-    #[command(
-        after_help = "Example:
-  millstream bench disk --dir ./millstream-data --blocks 4096,262144 --fio"
-    )]
+    #[command(after_help = "Example:
+  millstream bench disk --dir ./millstream-data --blocks 4096,262144 --fio")]
     Disk(bench_disk::DiskArgs),
     /// Bytes through two bare QUIC endpoints on this machine: what the transport alone costs
     #[command(after_help = "Example:\n  millstream bench quic --gigabytes 2")]
@@ -142,7 +140,7 @@ pub struct LoadArgs {
     pub seed: u64,
 
     /// Each with connections of its own
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = "Producers")]
+    #[arg(long, default_value = "1", value_parser = parse_producers, help_heading = "Producers")]
     pub producers: u16,
     #[arg(long, value_enum, default_value_t = Acks::All, help_heading = "Producers")]
     pub acks: Acks,
@@ -365,6 +363,10 @@ fn parse_partitions(text: &str) -> Result<u32, String> {
     whole(text, 1.0, 10_000.0).map(|count| count as u32)
 }
 
+fn parse_producers(text: &str) -> Result<u16, String> {
+    whole(text, 1.0, 10_000.0).map(|count| count as u16)
+}
+
 fn whole(text: &str, from: f64, to: f64) -> Result<u64, String> {
     let count = amount::count(text)?;
     let is_right = count.fract() == 0.0 && (from..=to).contains(&count);
@@ -391,10 +393,7 @@ fn parse_sweep(text: &str) -> Result<Sweep, String> {
     let values = values.split(',');
     match name {
         "partitions" => values.map(parse_partitions).collect::<Result<_, _>>().map(Sweep::Partitions),
-        "producers" => {
-            let producers = |text: &str| whole(text, 1.0, 10_000.0).map(|count| count as u16);
-            values.map(producers).collect::<Result<_, _>>().map(Sweep::Producers)
-        }
+        "producers" => values.map(parse_producers).collect::<Result<_, _>>().map(Sweep::Producers),
         "record-bytes" => values.map(str::parse).collect::<Result<_, _>>().map(Sweep::RecordBytes),
         _ => Err(format!("'{name}' is not partitions, producers or record-bytes")),
     }
