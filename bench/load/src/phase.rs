@@ -64,9 +64,10 @@ impl Clients {
         for view in self.views {
             view.close().await;
         }
-        for sender in self.senders {
-            sender.close().await;
-        }
+        // All at once: each goodbye may wait for the system's.
+        let mut closing = JoinSet::new();
+        self.senders.into_iter().for_each(|sender| _ = closing.spawn(sender.close()));
+        while closing.join_next().await.is_some() {}
     }
 }
 
