@@ -1,6 +1,6 @@
 # make run     builds and starts a broker on 127.0.0.1:9092, data in ./millstream-data
 # make test    everything a change must pass; needs Rust, a C compiler and make
-# make bench   the figures of this machine
+# make bench   the targets with this machine's figures, in ten minutes (bench/README.md)
 # make bench-check                 instructions of the rooms' inside against the last landing's (bench/micro/README.md)
 # make bench-history [TARGETS=F]   counts them as a new line of bench/history; F: other figures, a JSON object
 # make soak    the long forms of the process tests
@@ -74,7 +74,6 @@ doc:
 
 bench: build
 	bench/run
-	$(CARGO) bench --locked -p millstream-storage-disk --bench append
 
 LANDINGS = bench/history/landings.jsonl
 TARGETS =

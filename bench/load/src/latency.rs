@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const MAX_US: u64 = 600_000_000;
 
@@ -15,7 +15,7 @@ pub struct Latencies {
 }
 
 /// All in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {
     pub count: u64,
     pub mean_us: f64,
@@ -47,6 +47,11 @@ impl Latencies {
 
     pub fn add(&mut self, other: &Latencies) {
         self.histogram.add(&other.histogram).expect("same bounds");
+    }
+
+    /// In microseconds; this share of what was recorded took no longer. Nothing when nothing was recorded.
+    pub fn at(&self, quantile: f64) -> Option<u64> {
+        (!self.histogram.is_empty()).then(|| self.histogram.value_at_quantile(quantile))
     }
 
     /// Nothing when nothing was recorded.

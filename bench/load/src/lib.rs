@@ -1,24 +1,43 @@
 //! The load generator: `millstream bench`.
 //!
-//! Open loop by default, and latency counts from the moment a record was meant to be sent ([`schedule`]). What is
-//! reported beside throughput: the broker's CPU seconds and bytes written per million records ([`usage`]), which noise
-//! spares, and the machine ([`machine`]). `kafka` carries the same loads over Kafka's protocol. `bench/disk` measures the floor of durable appends, [`quic_sink`] that of QUIC.
-//! Does not know: how the broker works inside; it is a client like any other.
+//! One schedule and one measuring path for every system ([`system`] is the seam). Open loop by default, and latency
+//! counts from the moment a record was meant to be sent ([`schedule`]). What is reported beside throughput: the
+//! broker's CPU seconds and bytes written per million records ([`usage`], [`cost`]), which noise spares, and the machine
+//! and how busy others kept it ([`machine`]). `bench/disk` measures the floor of durable appends, [`quic_sink`] that of QUIC.
+//! Does not know: how any broker works inside; it is a client like any other.
 #![forbid(unsafe_code)]
 
+mod amount;
 pub mod args;
-mod kafka;
+pub mod checker;
+pub mod compare;
+pub mod cost;
+mod dice;
+mod html;
+mod inbox;
+pub mod keys;
+pub mod knee;
 pub mod latency;
-pub mod load;
+mod live;
 pub mod machine;
+pub mod outcomes;
 mod pace;
+mod payload;
+mod phase;
 pub mod quic_sink;
 pub mod report;
 pub mod run;
+pub mod saved;
 pub mod schedule;
-pub mod traffic;
+mod seen;
+mod sender;
+pub mod sizes;
+mod svg;
+pub mod system;
+mod text;
+mod traffic;
 pub mod usage;
+mod view;
 
 pub use args::BenchArgs;
-pub use report::Report;
-pub use run::{BenchError, run};
+pub use run::{Answer, BenchError, run};

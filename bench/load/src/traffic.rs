@@ -1,369 +1,454 @@
-//! Runs against a broker: producing, reading back, and both at once.
+//! Runs against a system: which phases, with which producers and readers.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_client::{Client, Config, CreateTopic, Producer, Reader, ReaderConfig, Start};
-use serde::Serialize;
-use tokio::task::JoinSet;
+use millstream_client::Config;
 
-use crate::args::ProduceArgs;
-use crate::kafka;
-use crate::latency::{Latencies, LatencySummary};
-use crate::load::{Load, Outcome, stamp};
+use crate::args::{
+    ConsumeArgs, E2eArgs, LoadArgs, MixedArgs, ProduceArgs, Rate, ReaderArgs, Spread, StepArgs,
+};
+use crate::checker::Verdict;
+use crate::cost::{Snapshot, Watch};
+use crate::inbox::Inbox;
+use crate::knee::{Knee, Search, Shown, knee_of};
+use crate::live::Live;
+use crate::machine::{Disk, cores_allowed};
+use crate::outcomes::{Desk, Limits};
+use crate::phase::{Clients, Load, Reading, catch_up, measure};
+use crate::report::{Phase, Setup, TrafficReport};
 use crate::run::BenchError;
-use crate::usage::Usage;
+use crate::seen::Seen;
+use crate::sender::{Mix, Sender};
+use crate::system::{ConsumerSpec, ProducerSpec, ReadFrom, System, SystemError, TopicSpec, connect};
+use crate::view::View;
 
-#[derive(Debug, Clone, Serialize)]
-pub struct TrafficReport {
-    pub kind: &'static str,
-    /// `quic` or `kafka`.
-    pub protocol: &'static str,
-    pub setup: Setup,
-    pub records: u64,
-    pub failed: u64,
-    pub first_failure: Option<String>,
-    pub seconds: f64,
-    pub records_per_second: f64,
-    pub mb_per_second: f64,
-    /// From the intended start to the ack; to the consumer's hands in `e2e`.
-    pub latency: Option<LatencySummary>,
-    /// On the broker: from arrival to the write, and the write.
-    pub broker_queue: Option<LatencySummary>,
-    pub broker_disk: Option<LatencySummary>,
-    pub producer_retries: u64,
-    pub broker: Option<BrokerCost>,
-}
-
-/// Everything without which the figures mean nothing.
-#[derive(Debug, Clone, Serialize)]
-pub struct Setup {
-    pub broker_version: String,
-    pub broker_cores: Vec<u8>,
-    pub durability: String,
-    pub replicas: u32,
-    pub partitions: usize,
-    pub topic_configs: Vec<String>,
-    pub record_bytes: usize,
-    pub rate: Option<f64>,
-    pub clients: u32,
-    pub acks: String,
-    pub compression: String,
-    pub batch_bytes: usize,
-    pub linger_us: u64,
-    pub warm_up_seconds: u64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct BrokerCost {
-    pub cpu_seconds: f64,
-    pub cpu_seconds_per_million_records: f64,
-    pub cpu_seconds_per_gb: f64,
-    /// To the block layer.
-    pub written_bytes_per_million_records: Option<f64>,
-    /// Bytes written for each byte of values.
-    pub write_amplification: Option<f64>,
-    pub resident_bytes: u64,
+/// What every run of one call shares.
+pub(crate) struct Bench<'a> {
+    pub(crate) config: &'a Config,
+    /// UTC.
+    pub(crate) started: String,
+    pub(crate) live: Live,
 }
 
 /// A reader that has had nothing for so long has lost something.
 const READ_STALL: Duration = Duration::from_secs(30);
-const E2E_RATE: f64 = 1000.0;
+/// A topic that was there before is read until nothing comes for so long.
+const IDLE: Duration = Duration::from_secs(3);
+/// Producers share this many desks: few enough to look at, enough not to queue at them.
+const DESKS: usize = 8;
+const NO_READERS: ReaderArgs = ReaderArgs { consumers: 0, groups: 0 };
 
-/// One run: its topic, its clients.
+/// One topic and its clients.
 struct Run<'a> {
-    args: &'a ProduceArgs,
-    config: &'a Config,
-    client: Client,
-    topic: String,
+    bench: &'a Bench<'a>,
+    load: &'a LoadArgs,
+    readers: &'a ReaderArgs,
+    /// Whether they read from the start of the run on.
+    tails: bool,
+    system: Box<dyn System>,
+    topic: TopicSpec,
     made: bool,
+    epoch: Instant,
+    /// Told from other runs' records by it.
+    run: u32,
+    clients: Clients,
+    watch: Watch,
 }
 
-pub(crate) async fn produce(args: &ProduceArgs, config: &Config) -> Result<TrafficReport, BenchError> {
-    let run = Run::start(args, config).await?;
-    let measured = run.produce().await;
-    run.end(measured).await
+pub(crate) async fn produce(args: &ProduceArgs, bench: &Bench<'_>) -> Result<TrafficReport, BenchError> {
+    stepped("produce", &args.load, &args.steps, &NO_READERS, bench).await
 }
 
-pub(crate) async fn consume(args: &ProduceArgs, config: &Config) -> Result<TrafficReport, BenchError> {
-    let run = Run::start(args, config).await?;
-    let measured = run.consume().await;
-    run.end(measured).await
+pub(crate) async fn e2e(args: &E2eArgs, bench: &Bench<'_>) -> Result<TrafficReport, BenchError> {
+    stepped("e2e", &args.load, &args.steps, &args.readers, bench).await
 }
 
-pub(crate) async fn e2e(args: &ProduceArgs, config: &Config) -> Result<TrafficReport, BenchError> {
-    if args.kafka {
-        return Err(BenchError::Send("e2e is measured over QUIC: leave --kafka away".to_string()));
+async fn stepped(
+    kind: &str,
+    load: &LoadArgs,
+    steps: &StepArgs,
+    readers: &ReaderArgs,
+    bench: &Bench<'_>,
+) -> Result<TrafficReport, BenchError> {
+    let Some(sweep) = &steps.sweep else {
+        let run = Run::start(load, readers, bench).await?;
+        return run.report(kind, async |run: &mut Run<'_>| run.steps(steps).await).await;
+    };
+    let mut whole: Option<TrafficReport> = None;
+    for (name, load) in sweep.loads(load) {
+        let run = Run::start(&load, readers, bench).await?;
+        let part = run.report(kind, async |run: &mut Run<'_>| run.one(&name).await).await?;
+        match &mut whole {
+            None => whole = Some(part),
+            Some(whole) => {
+                whole.phases.extend(part.phases);
+                if let (Some(all), Some(one)) = (&mut whole.verdict, &part.verdict) {
+                    all.add(one);
+                }
+            }
+        }
     }
-    let args = ProduceArgs { rate: Some(args.rate.unwrap_or(E2E_RATE)), ..args.clone() };
-    let run = Run::start(&args, config).await?;
-    let measured = run.e2e().await;
-    run.end(measured).await
+    Ok(whole.expect("a sweep has values"))
 }
+
+pub(crate) async fn consume(args: &ConsumeArgs, bench: &Bench<'_>) -> Result<TrafficReport, BenchError> {
+    if args.tail {
+        let steps = StepArgs { ramp: false, steps: Vec::new(), sweep: None, p999_max_ms: 0 };
+        return stepped("consume", &args.load, &steps, &args.readers, bench).await;
+    }
+    let run = Run { tails: false, ..Run::start(&args.load, &args.readers, bench).await? };
+    run.report("consume", async |run: &mut Run<'_>| run.consume(args).await).await
+}
+
+pub(crate) async fn mixed(args: &MixedArgs, bench: &Bench<'_>) -> Result<TrafficReport, BenchError> {
+    let run = Run::start(&args.load, &args.readers, bench).await?;
+    run.report("mixed", async |run: &mut Run<'_>| run.mixed(args).await).await
+}
+
+/// What a run's phases found.
+type Found = (Vec<Phase>, Option<Knee>);
 
 impl<'a> Run<'a> {
-    async fn start(args: &'a ProduceArgs, config: &'a Config) -> Result<Run<'a>, BenchError> {
-        let client = connect(config).await?;
-        let made = args.topic.is_none();
-        let topic = args.topic.clone().unwrap_or_else(|| format!("bench-{}", std::process::id()));
+    async fn start(
+        load: &'a LoadArgs,
+        readers: &'a ReaderArgs,
+        bench: &'a Bench<'a>,
+    ) -> Result<Run<'a>, BenchError> {
+        let system = connect(load.driver, bench.config).await?;
+        let epoch = Instant::now();
+        // Unlike any run's before on this machine, and unlike one on another: both the process and the time tell.
+        let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let run = std::process::id() ^ nanoseconds.map_or(0, |since| since.subsec_nanos()).rotate_left(8);
+        let made = load.topic.is_none();
+        let topic = TopicSpec {
+            name: load.topic.clone().unwrap_or_else(|| format!("bench-{run:08x}")),
+            partitions: load.partitions,
+            replicas: load.replicas,
+            durability: load.durability,
+            configs: load.configs.clone(),
+        };
         if made {
-            let create = CreateTopic {
-                name: topic.clone(),
-                partitions: Some(args.partitions),
-                replicas: None,
-                configs: args.configs.clone(),
-            };
-            client
-                .admin()
-                .create_topic(create)
-                .await
-                .map_err(|error| BenchError::Topic(error.to_string()))?;
+            system.create_topic(&topic).await?;
         }
-        Ok(Run { args, config, client, topic, made })
+        let watch = Watch::of(&load.broker_pid);
+        let clients = Clients::default();
+        let tails = true;
+        Ok(Run { bench, load, readers, tails, system, topic, made, epoch, run, clients, watch })
     }
 
-    /// Removes the topic whether the run went well or not.
-    async fn end(self, measured: Result<TrafficReport, BenchError>) -> Result<TrafficReport, BenchError> {
-        if self.made && !self.args.keep {
-            let deleted = self.client.admin().delete_topic(&self.topic).await;
-            // The first thing that went wrong is the one to tell.
-            let report = measured?;
-            return deleted.map(|()| report).map_err(|error| BenchError::Topic(error.to_string()));
+    /// Connects, lets `work` measure, checks, describes, and tidies up whether it went well or not.
+    async fn report(
+        mut self,
+        kind: &str,
+        work: impl AsyncFnOnce(&mut Run<'a>) -> Result<Found, BenchError>,
+    ) -> Result<TrafficReport, BenchError> {
+        let found = self.work(work).await;
+        self.bench.live.clear();
+        let described = self.system.describe(&self.topic).await;
+        let clients = std::mem::take(&mut self.clients);
+        clients.close().await;
+        let deleted = if self.made && !self.load.keep {
+            self.system.delete_topic(&self.topic.name).await
+        } else {
+            Ok(())
+        };
+        // The first thing that went wrong is the one to tell.
+        let ((phases, knee), verdict) = found?;
+        let system = described?;
+        deleted?;
+        Ok(TrafficReport { kind: kind.to_owned(), setup: self.setup(), system, phases, knee, verdict })
+    }
+
+    async fn work(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Run<'a>) -> Result<Found, BenchError>,
+    ) -> Result<(Found, Option<Verdict>), BenchError> {
+        self.connect().await?;
+        let found = work(self).await?;
+        let verdict = if self.load.verify { Some(self.verdict().await?) } else { None };
+        Ok((found, verdict))
+    }
+
+    async fn connect(&mut self) -> Result<(), BenchError> {
+        if self.tails {
+            let mut views = self.views(self.readers, ReadFrom::Tail).await?;
+            views.iter_mut().for_each(View::start);
+            self.clients.views = views;
         }
-        measured
-    }
-
-    async fn produce(&self) -> Result<TrafficReport, BenchError> {
-        let producers = self.producers().await?;
-        let epoch = Instant::now();
-        self.warm_up(&producers, epoch).await?;
-        let before = self.usage()?;
-        let start = Instant::now();
-        let outcome = self.send(&producers, self.load(self.args.duration), epoch).await?;
-        let elapsed = start.elapsed();
-        let cost = self.cost(before, outcome.acknowledged.max(outcome.sent))?;
-        self.report("produce", &producers, &outcome, outcome.latencies.summary(), elapsed, cost).await
-    }
-
-    async fn e2e(&self) -> Result<TrafficReport, BenchError> {
-        let producers = self.producers().await?;
-        let epoch = Instant::now();
-        self.warm_up(&producers, epoch).await?;
-        let reader = self.reader(Start::End).await?;
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let reading = tokio::spawn(read_stamped(reader, epoch, told));
-        let before = self.usage()?;
-        let start = Instant::now();
-        let outcome = self.send(&producers, self.load(self.args.duration), epoch).await?;
-        let elapsed = start.elapsed();
-        // Fails only when the reader has ended, which the join below reports.
-        let _ = tell.send(outcome.acknowledged);
-        let latencies = reading.await.expect("the reader does not panic")?;
-        let cost = self.cost(before, outcome.acknowledged)?;
-        self.report("e2e", &producers, &outcome, latencies.summary(), elapsed, cost).await
-    }
-
-    async fn consume(&self) -> Result<TrafficReport, BenchError> {
-        let producers = self.producers().await?;
-        let outcome = self.send(&producers, self.load(self.args.duration), Instant::now()).await?;
-        let before = self.usage()?;
-        let start = Instant::now();
-        let read = self.read_back(outcome.acknowledged).await?;
-        let elapsed = start.elapsed();
-        let cost = self.cost(before, read)?;
-        // What filling the topic cost is another bench.
-        let outcome = Outcome { queue: Latencies::default(), disk: Latencies::default(), ..outcome };
-        self.report("consume", &producers, &outcome, None, elapsed, cost).await
-    }
-
-    async fn read_back(&self, wanted: u64) -> Result<u64, BenchError> {
-        if self.args.kafka {
-            let (server, topic, partitions) =
-                (self.kafka_server()?, self.topic.clone(), self.args.partitions);
-            let read =
-                tokio::task::spawn_blocking(move || kafka::read(&server, &topic, partitions, wanted)).await;
-            return read.expect("the reader does not panic");
+        let desks: Vec<Arc<Desk>> = (0..DESKS.min(usize::from(self.load.producers)))
+            .map(|_| Desk::new(self.epoch, self.load.verify))
+            .collect();
+        let spec = self.producer_spec();
+        let limits = Limits { records: self.load.window, bytes: self.load.memory as u64 };
+        for index in 0..self.load.producers {
+            let outcomes = desks[usize::from(index) % desks.len()].outcomes(u32::from(index), limits);
+            let producer = self.system.producer(&spec, outcomes.clone()).await?;
+            self.clients.senders.push(Sender::new(producer, outcomes, self.mix(), index));
         }
-        let mut reader = self.reader(Start::Beginning).await?;
-        let mut read = 0;
-        while read < wanted {
-            read += next_count(&mut reader).await?;
+        self.clients.desks = desks;
+        Ok(())
+    }
+
+    /// A group is a view, and so are the consumers that share the partitions by hand.
+    async fn views(&self, readers: &ReaderArgs, from: ReadFrom) -> Result<Vec<View>, BenchError> {
+        // A topic of our own has nothing in it that a group would have to skip, and nothing it may miss.
+        let from_of_group = if self.made { ReadFrom::Start } else { from };
+        let all: Vec<u32> = (0..self.topic.partitions).collect();
+        let mut views = Vec::new();
+        let groups = if readers.groups == 0 { u32::from(readers.consumers > 0) } else { readers.groups };
+        for group in 0..groups {
+            let inbox = Inbox::new(self.epoch, self.run, self.load.verify);
+            let mut view = View::new(inbox);
+            for index in 0..readers.consumers {
+                let in_group = readers.groups > 0;
+                let share = |partition: &u32| in_group || partition % readers.consumers == index;
+                let spec = ConsumerSpec {
+                    topic: self.topic.name.clone(),
+                    partitions: all.iter().copied().filter(share).collect(),
+                    from: if in_group { from_of_group } else { from },
+                    group: in_group.then(|| format!("{}-{:08x}-{group}", self.topic.name, self.run)),
+                };
+                if in_group {
+                    view.add_reading(self.system.consumer(&spec).await?);
+                } else if !spec.partitions.is_empty() {
+                    view.add(self.system.consumer(&spec).await?);
+                }
+            }
+            views.push(view);
         }
-        Ok(read)
+        Ok(views)
     }
 
-    fn kafka_server(&self) -> Result<String, BenchError> {
-        let server = self.config.servers.first().cloned();
-        server.ok_or_else(|| BenchError::Connect("no server given".to_string()))
+    async fn one(&mut self, name: &str) -> Result<Found, BenchError> {
+        self.warm_up(self.load.rate.per_second()).await?;
+        let phase = self.phase(name, self.load.rate.per_second(), self.drain()).await?;
+        Ok((vec![phase], None))
     }
 
-    async fn producers(&self) -> Result<Vec<(Client, Producer)>, BenchError> {
-        let mut all = Vec::new();
-        for _ in 0..self.args.clients {
-            let client = connect(self.config).await?;
-            let producer = client.producer(self.args.producer_config());
-            all.push((client, producer.map_err(|error| BenchError::Send(error.to_string()))?));
+    async fn steps(&mut self, steps: &StepArgs) -> Result<Found, BenchError> {
+        let p999_us_max = steps.p999_max_ms * 1000;
+        if steps.ramp {
+            return self.ramp(p999_us_max).await;
         }
-        Ok(all)
+        let Some(first) = steps.steps.first() else { return self.one("measured").await };
+        self.warm_up(Some(*first)).await?;
+        let (mut phases, mut shown) = (Vec::new(), Vec::new());
+        for rate in &steps.steps {
+            let phase = self.step(*rate).await?;
+            shown.extend(Shown::by(&phase).map(|shown| (*rate, shown)));
+            phases.push(phase);
+        }
+        Ok((phases, Some(knee_of(&shown, p999_us_max))))
     }
 
-    async fn reader(&self, start: Start) -> Result<Reader, BenchError> {
-        let config = ReaderConfig::new(self.topic.clone()).from(start);
-        self.client.reader(config).await.map_err(|error| BenchError::Read(error.to_string()))
+    async fn ramp(&mut self, p999_us_max: u64) -> Result<Found, BenchError> {
+        let Rate::PerSecond(first) = self.load.rate else {
+            return Err(BenchError::Usage("--ramp starts at --rate, which is not max then".to_owned()));
+        };
+        self.warm_up(Some(first)).await?;
+        let mut search = Search::new(first, p999_us_max);
+        let mut phases = Vec::new();
+        while let Some(rate) = search.next() {
+            let phase = self.step(rate).await?;
+            let nothing = Shown { achieved: 0.0, p999_us: u64::MAX, failed: 0 };
+            search.tell(rate, Shown::by(&phase).unwrap_or(nothing));
+            phases.push(phase);
+        }
+        Ok((phases, Some(search.knee())))
     }
 
-    fn load(&self, seconds: u64) -> Load {
-        self.args.load(&self.topic, Duration::from_secs(seconds))
+    /// Far above the knee a backlog would take longer to send than to see that it is one.
+    async fn step(&mut self, rate: f64) -> Result<Phase, BenchError> {
+        self.phase(&format!("{rate:.0}/s"), Some(rate), Duration::from_secs(1)).await
     }
 
-    async fn warm_up(&self, producers: &[(Client, Producer)], epoch: Instant) -> Result<(), BenchError> {
-        if self.args.warm_up > 0 {
-            let load = Load { records_max: None, ..self.load(self.args.warm_up) };
-            self.send(producers, load, epoch).await?;
+    async fn consume(&mut self, args: &ConsumeArgs) -> Result<Found, BenchError> {
+        let mut phases = Vec::new();
+        if self.made {
+            phases.push(self.fill(args.backlog).await?);
+        }
+        let mut before = self.snapshot()?;
+        let views = self.views(&args.readers, ReadFrom::Start).await?;
+        // A group's members read as soon as they are in it; others when all are there.
+        if args.readers.groups == 0 {
+            before = self.snapshot()?;
+        }
+        let (wanted, stall) =
+            if self.made { (self.clients.acknowledged, READ_STALL) } else { (u64::MAX, IDLE) };
+        let (views, phase) = catch_up(views, wanted, &before, Reading { stall, ..self.reading() }).await?;
+        self.clients.views = views;
+        phases.push(phase);
+        Ok((phases, None))
+    }
+
+    async fn mixed(&mut self, args: &MixedArgs) -> Result<Found, BenchError> {
+        let filled = self.fill(args.backlog).await?;
+        self.warm_up(self.load.rate.per_second()).await?;
+        let alone = self.phase("tail alone", self.load.rate.per_second(), self.drain()).await?;
+        let spec = ConsumerSpec {
+            topic: self.topic.name.clone(),
+            partitions: (0..self.topic.partitions).collect(),
+            from: ReadFrom::Start,
+            group: None,
+        };
+        let load = self.load_of("tail and back-fill", self.load.rate.per_second(), self.drain());
+        let backlog = Some((self.system.as_ref(), &spec));
+        let reading = self.reading();
+        let both = measure(&mut self.clients, load, backlog, reading).await?;
+        Ok((vec![filled, alone, both], None))
+    }
+
+    /// The backlog, as fast as it goes.
+    async fn fill(&mut self, records: u64) -> Result<Phase, BenchError> {
+        let load = Load {
+            records_max: Some(records),
+            duration: FILL_MAX,
+            ..self.load_of("fill", None, self.drain())
+        };
+        let reading = self.reading();
+        measure(&mut self.clients, load, None, reading).await
+    }
+
+    async fn warm_up(&mut self, rate: Option<f64>) -> Result<(), BenchError> {
+        if self.load.warm_up > 0 {
+            let duration = Duration::from_secs(self.load.warm_up);
+            let load = Load { duration, records_max: None, ..self.load_of("warm-up", rate, self.drain()) };
+            let reading = self.reading();
+            measure(&mut self.clients, load, None, reading).await?;
         }
         Ok(())
     }
 
-    async fn send(
-        &self,
-        producers: &[(Client, Producer)],
-        load: Load,
-        epoch: Instant,
-    ) -> Result<Outcome, BenchError> {
-        let mut tasks = JoinSet::new();
-        for _ in producers.iter().filter(|_| self.args.kafka) {
-            let (server, args, load) = (self.kafka_server()?, self.args.clone(), load.clone());
-            tasks.spawn_blocking(move || kafka::send(&server, &args, &load, epoch));
+    async fn phase(
+        &mut self,
+        name: &str,
+        rate: Option<f64>,
+        drain_max: Duration,
+    ) -> Result<Phase, BenchError> {
+        let load = self.load_of(name, rate, drain_max);
+        let reading = self.reading();
+        measure(&mut self.clients, load, None, reading).await
+    }
+
+    /// Readers that saw everything have checked it; otherwise the topic is read back.
+    async fn verdict(&mut self) -> Result<Verdict, BenchError> {
+        let read_back = self.clients.views.is_empty();
+        if read_back {
+            let one = ReaderArgs { consumers: 1, groups: 0 };
+            let views = self.views(&one, ReadFrom::Start).await?;
+            let before = self.snapshot()?;
+            let (views, _) = catch_up(views, self.clients.acknowledged, &before, self.reading()).await?;
+            self.clients.views = views;
         }
-        for (_, producer) in producers.iter().filter(|_| !self.args.kafka) {
-            let (load, producer) = (load.clone(), producer.clone());
-            tasks.spawn(async move { load.run(&producer, epoch).await });
-        }
-        let mut all = Outcome::default();
-        while let Some(one) = tasks.join_next().await {
-            all.add(&one.expect("a sender does not panic")?);
-        }
+        let mut acknowledged = BTreeMap::<u32, Seen>::new();
+        self.clients.desks.iter().for_each(|desk| acknowledged.append(&mut desk.acknowledged()));
+        let mut verdicts = self.clients.views.iter().filter_map(|view| view.inbox().verdict(&acknowledged));
+        let mut all =
+            verdicts.next().ok_or_else(|| BenchError::Usage("nothing was read to be checked".to_owned()))?;
+        verdicts.for_each(|one| all.add(&one));
         Ok(all)
     }
 
-    fn usage(&self) -> Result<Option<Usage>, BenchError> {
-        let usage = self.args.broker_pid.map(Usage::of).transpose();
-        usage.map_err(|source| BenchError::Io { what: "broker's process", source })
-    }
-
-    fn cost(&self, before: Option<Usage>, records: u64) -> Result<Option<BrokerCost>, BenchError> {
-        let Some((before, after)) = before.zip(self.usage()?) else { return Ok(None) };
-        let used = after.since(&before);
-        let (millions, bytes) = (records as f64 / 1e6, (records * self.args.record_bytes as u64) as f64);
-        let written = used.written_bytes.map(|written| written as f64);
-        Ok(Some(BrokerCost {
-            cpu_seconds: used.cpu_seconds,
-            cpu_seconds_per_million_records: used.cpu_seconds / millions,
-            cpu_seconds_per_gb: used.cpu_seconds / (bytes / 1e9),
-            written_bytes_per_million_records: written.map(|written| written / millions),
-            write_amplification: written.map(|written| written / bytes),
-            resident_bytes: used.resident_bytes,
-        }))
-    }
-
-    async fn report(
-        &self,
-        kind: &'static str,
-        producers: &[(Client, Producer)],
-        outcome: &Outcome,
-        latency: Option<LatencySummary>,
-        elapsed: Duration,
-        broker: Option<BrokerCost>,
-    ) -> Result<TrafficReport, BenchError> {
-        let acked = if outcome.durability.is_some() { outcome.acknowledged } else { outcome.sent };
-        let records_per_second = acked as f64 / elapsed.as_secs_f64();
-        Ok(TrafficReport {
-            kind,
-            protocol: if self.args.kafka { "kafka" } else { "quic" },
-            setup: self.setup(outcome).await?,
-            records: acked,
-            failed: outcome.failed,
-            first_failure: outcome.first_failure.clone(),
-            seconds: elapsed.as_secs_f64(),
-            records_per_second,
-            mb_per_second: records_per_second * self.args.record_bytes as f64 / 1e6,
-            latency,
-            broker_queue: outcome.queue.summary(),
-            broker_disk: outcome.disk.summary(),
-            producer_retries: producers.iter().map(|(_, producer)| producer.stats().retries_count).sum(),
-            broker,
-        })
-    }
-
-    async fn setup(&self, outcome: &Outcome) -> Result<Setup, BenchError> {
-        let admin = self.client.admin();
-        let topic =
-            admin.describe_topic(&self.topic).await.map_err(|error| BenchError::Topic(error.to_string()))?;
-        let cluster = admin.describe_cluster().await.map_err(|error| BenchError::Topic(error.to_string()))?;
-        let set = topic.configs.iter().filter(|config| !config.is_default);
-        Ok(Setup {
-            broker_version: cluster.version,
-            broker_cores: cluster.nodes.iter().map(|node| node.cores).collect(),
-            durability: outcome.durability.map_or("none asked".to_string(), |level| format!("{level:?}")),
-            replicas: topic.replicas,
-            partitions: topic.partitions.len(),
-            topic_configs: set.map(|config| format!("{}={}", config.key, config.value)).collect(),
-            record_bytes: self.args.record_bytes,
-            rate: self.args.rate,
-            clients: self.args.clients,
-            acks: format!("{:?}", self.args.acks).to_lowercase(),
-            compression: format!("{:?}", self.args.compression).to_lowercase(),
-            batch_bytes: self.args.batch_bytes,
-            linger_us: self.args.linger_us,
-            warm_up_seconds: self.args.warm_up,
-        })
-    }
-}
-
-async fn connect(config: &Config) -> Result<Client, BenchError> {
-    Client::connect(config.clone()).await.map_err(|error| BenchError::Connect(error.to_string()))
-}
-
-/// Latencies from the stamps in the values, until as many were read as `told` says were acknowledged.
-async fn read_stamped(
-    mut reader: Reader,
-    epoch: Instant,
-    mut told: tokio::sync::oneshot::Receiver<u64>,
-) -> Result<Latencies, BenchError> {
-    let mut latencies = Latencies::default();
-    let (mut read, mut wanted) = (0, None);
-    while wanted.is_none_or(|wanted| read < wanted) {
-        tokio::select! {
-            biased;
-            // The sender is dropped only when sending failed: there is nothing to wait for.
-            count = &mut told, if wanted.is_none() => wanted = Some(count.unwrap_or(0)),
-            batch = reader.next() => {
-                let now = epoch.elapsed();
-                let Some(batch) = batch.map_err(|error| BenchError::Read(error.to_string()))? else { break };
-                for record in batch.records() {
-                    let record = record.map_err(|error| BenchError::Read(error.to_string()))?;
-                    let due = record.value.and_then(stamp).unwrap_or(now);
-                    latencies.record(now.saturating_sub(due));
-                    read += 1;
-                }
-            }
-            () = tokio::time::sleep(READ_STALL), if wanted.is_some() => {
-                return Err(BenchError::Read(format!("{read} of {wanted:?} records came, then none for {READ_STALL:?}")));
-            }
+    fn load_of(&self, name: &str, rate: Option<f64>, drain_max: Duration) -> Load {
+        Load {
+            name: name.to_owned(),
+            rate,
+            arrivals: self.load.arrivals,
+            duration: Duration::from_secs(self.load.duration),
+            drain_max,
+            records_max: self.load.records,
+            seed: self.load.seed,
         }
     }
-    Ok(latencies)
+
+    fn reading(&self) -> Reading<'a> {
+        Reading {
+            epoch: self.epoch,
+            run: self.run,
+            watch: self.watch.clone(),
+            live: &self.bench.live,
+            stall: READ_STALL,
+        }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, BenchError> {
+        self.watch.snapshot().map_err(BenchError::watching)
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.load.drain)
+    }
+
+    fn producer_spec(&self) -> ProducerSpec {
+        ProducerSpec {
+            topic: self.topic.name.clone(),
+            partitions: self.topic.partitions,
+            acks: self.load.acks,
+            compression: self.load.compression,
+            batch_bytes: self.load.batch_bytes,
+            linger_us: self.load.linger_us,
+            memory_bytes: self.load.memory,
+            window: self.load.window as usize,
+        }
+    }
+
+    fn mix(&self) -> Mix {
+        Mix {
+            sizes: self.load.record_bytes.clone(),
+            keys: self.load.keys.clone(),
+            compress_ratio: self.load.compress_ratio,
+            round: (self.load.spread == Spread::Round).then_some(self.topic.partitions),
+            checked: self.load.verify,
+            seed: self.load.seed,
+            run: self.run,
+            chunk_bytes: self.load.batch_bytes,
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        let load = self.load;
+        let closed = load.rate == Rate::Max;
+        let disk = self.watch.device().and_then(|directory| Disk::at(directory));
+        Setup {
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            started: self.bench.started.clone(),
+            driver: load.driver.to_string(),
+            record_bytes: load.record_bytes.to_string(),
+            record_bytes_mean: load.record_bytes.mean(),
+            keys: load.keys.to_string(),
+            compress_ratio: load.compress_ratio,
+            partitions: load.partitions,
+            producers: u32::from(load.producers),
+            consumers: self.readers.consumers,
+            groups: self.readers.groups,
+            spread: format!("{:?}", load.spread).to_lowercase(),
+            acks: load.acks.to_string(),
+            durability: load.durability.to_string(),
+            compression: load.compression.to_string(),
+            batch_bytes: load.batch_bytes,
+            linger_us: load.linger_us,
+            window: load.window as usize,
+            memory_bytes: load.memory,
+            arrivals: if closed {
+                "closed".to_owned()
+            } else {
+                format!("{:?}", load.arrivals).to_lowercase()
+            },
+            warm_up_seconds: load.warm_up as f64,
+            seed: load.seed,
+            broker_cores: load.broker_pid.iter().map(|pid| cores_allowed(*pid)).collect(),
+            broker_disk: disk.map(|disk| disk.to_string()),
+        }
+    }
 }
 
-/// Records of the next batch, every one of them looked at.
-async fn next_count(reader: &mut Reader) -> Result<u64, BenchError> {
-    let next = tokio::time::timeout(READ_STALL, reader.next()).await;
-    let next = next.map_err(|_| BenchError::Read(format!("no batch for {READ_STALL:?}")))?;
-    let batch = next.map_err(|error| BenchError::Read(error.to_string()))?;
-    let batch = batch.ok_or_else(|| BenchError::Read("the topic ended".to_string()))?;
-    let mut count = 0;
-    for record in batch.records() {
-        record.map_err(|error| BenchError::Read(error.to_string()))?;
-        count += 1;
+/// Bounds how long a backlog may take to be sent.
+const FILL_MAX: Duration = Duration::from_secs(3600);
+
+impl From<SystemError> for BenchError {
+    fn from(error: SystemError) -> BenchError {
+        BenchError::System(error)
     }
-    Ok(count)
 }

@@ -49,9 +49,15 @@ fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
 }
 
 async fn bench(global: &Global, args: bench_load::BenchArgs) -> Result<(), Failure> {
-    let report = bench_load::run(args, sdk::config(global)?).await.map_err(Failure::failed)?;
-    let json = || serde_json::to_value(&report).expect("figures are JSON");
-    output::print(global.format, || format!("{report}\n"), json)
+    let started = engine_broker::utc::rfc3339(engine_broker::utc::now_ms());
+    let answer = bench_load::run(args, sdk::config(global)?, started).await.map_err(Failure::failed)?;
+    let json = || serde_json::to_value(&answer).expect("figures are JSON");
+    output::print(global.format, || format!("{answer}\n"), json)?;
+    if answer.is_good() {
+        Ok(())
+    } else {
+        Err(Failure::failed("records were lost, doubled, damaged or out of order: see above"))
+    }
 }
 
 fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

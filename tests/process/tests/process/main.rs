@@ -1,5 +1,6 @@
 //! The broker as a process: what the harness in `tests_process` starts, kills and feeds.
 
+mod bench;
 mod broken_disk;
 mod chaos;
 mod client_errors;

@@ -50,6 +50,8 @@ fn memory_levels_off_under_load_with_a_slow_reader() {
             "produce",
             "--topic",
             "load",
+            "--rate",
+            "max",
             "--record-bytes",
             "1000",
             "--warm-up",
