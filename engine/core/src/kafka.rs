@@ -102,6 +102,7 @@ pub(crate) async fn accept(core: Rc<Core>, gate: TcpGate) {
             Ok(port) => {
                 core.note_accept(&mut is_failing, false);
                 if let Some((id, connection)) = core.open(port) {
+                    // Looks at the state at once, before this returns.
                     core.ring.spawn(read(Rc::clone(&core), id, connection)).detach();
                 }
             }
@@ -160,7 +161,7 @@ async fn linger(port: &TcpPort) {
     }
 }
 
-/// Waits for a full socket.
+/// Waits for a full socket. Begun while the state is borrowed, so it waits before it looks.
 async fn unblock(core: Rc<Core>, id: ConnId, connection: Rc<Connection>) {
     let writable = connection.port.writable().await;
     let state = &mut *core.state.borrow_mut();
