@@ -209,6 +209,7 @@ fn produce(shape: Shape, partitions: i32) -> Step {
             base_offset: Offset(1),
             leader_epoch: LeaderEpoch(1),
             durability: Durability::AllDisks,
+            append_time: None,
             duplicate: false,
             timings: StageTimings::default(),
         }))

@@ -149,6 +149,7 @@ impl Broker {
                         base_offset,
                         leader_epoch: LeaderEpoch(1),
                         durability: Durability::AllDisks,
+                        append_time: None,
                         duplicate: false,
                         timings: StageTimings::default(),
                     };
@@ -489,7 +490,7 @@ fn produce(shape: Shape, count: usize) -> Step {
 fn push(shape: Shape, count: u64) -> Step {
     let mut wire = Wire::connected(broker());
     let frame = shape.archived();
-    let open = OpenRead { partition: PARTITION, offset: Offset(0), bytes_max: 0 };
+    let open = OpenRead { partition: PARTITION, offset: Offset(0), bytes_max: 0, group: None };
     wire.to_send.push_back(encode::open_read(3, &open));
     let is_waiting = |wire: &Wire<Broker>| {
         wire.side.waiting.is_some() && wire.side.to_push.is_empty() && wire.is_at_rest()

@@ -73,7 +73,8 @@ fn produce_to_reader() -> Step {
     let partition = PartitionId { topic, index: 0 };
     let mut end = Offset::ZERO;
     Box::new(move |meter| {
-        let fetch = Fetch { partition, offset: end, bytes_max: 1 << 20, bytes_min: 1, wait_max: None };
+        let fetch =
+            Fetch { partition, offset: end, bytes_max: 1 << 20, bytes_min: 1, wait_max: None, reader: None };
         node.ask(meter, Request::Fetch(fetch));
         assert!(node.replies.is_empty(), "it waits");
         node.ask(meter, source.next());
@@ -98,7 +99,14 @@ fn fetch(partitions: u32, busy: u32) -> Step {
     let mut turns = (0..busy).map(move |nth| nth * SPREAD % partitions).cycle();
     Box::new(move |meter| {
         let partition = PartitionId { topic, index: turns.next().expect("endless") };
-        let fetch = Fetch { partition, offset: Offset(0), bytes_max: 1 << 20, bytes_min: 1, wait_max: None };
+        let fetch = Fetch {
+            partition,
+            offset: Offset(0),
+            bytes_max: 1 << 20,
+            bytes_min: 1,
+            wait_max: None,
+            reader: None,
+        };
         node.ask(meter, Request::Fetch(fetch));
         assert_eq!(fetched(node.replies.pop()).len(), 1);
     })

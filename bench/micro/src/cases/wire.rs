@@ -65,6 +65,7 @@ fn produced() -> Produced {
         base_offset: Offset(12_345),
         leader_epoch: LeaderEpoch(1),
         durability: Durability::AllDisks,
+        append_time: None,
         duplicate: false,
         timings: StageTimings::default(),
     }
