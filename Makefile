@@ -3,6 +3,7 @@
 # make bench   the targets with this machine's figures, in ten minutes (bench/README.md)
 # make bench-check                 instructions of the rooms' inside against the last landing's (bench/micro/README.md)
 # make bench-history [TARGETS=F]   counts them as a new line of bench/history; F: other figures, a JSON object
+# make bench-peers [PEERS=nats,redis ROUNDS=5 ...]   the same load on NATS, Redis and RabbitMQ, pair by pair (bench/peers/README.md)
 # make soak    the long forms of the process tests
 # make sim SEEDS=2000               the simulator, SEEDS seeds over all scenarios
 # make sim-replay SCENARIO= SEED=   one seed again [TRACE=story|facts|everything OFF=a,b ACTIONS=n]
@@ -26,7 +27,7 @@ SIM_PROMISED = mixed,crashes,retention,compaction,caching,pressure,crowd,bulk,er
 SIM_BUILD = RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR=target/sim $(CARGO) build --locked --profile sim -p millstream-tests-sim
 SIM = target/sim/sim/millstream-sim
 
-.PHONY: run build test bench soak fmt lint deny doc tests tools kafka-test sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri bench-check bench-history micro-build
+.PHONY: run build test bench bench-peers peers-table soak fmt lint deny doc tests tools kafka-test sim sim-test sim-build sim-replay sim-shrink sim-mutants fuzz asan miri bench-check bench-history micro-build
 
 run: build
 	exec target/release/millstream serve
@@ -34,7 +35,7 @@ run: build
 build:
 	$(CARGO) build --release --locked -p millstream-engine-cli
 
-test: tools fmt lint deny tests kafka-test sim-test doc
+test: tools fmt lint deny tests peers-table kafka-test sim-test doc
 	@awk -f tests/count.awk $(LOG)
 
 tools:
@@ -50,6 +51,7 @@ fmt:
 
 lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p millstream-bench-load --all-targets --features $(PEER_DRIVERS) -- -D warnings
 
 # Licences, bans and sources always; advisories when their database can be reached.
 deny:
@@ -87,6 +89,20 @@ bench-check: micro-build
 
 bench-history: micro-build
 	$(MICRO) append $(LANDINGS) --date "$$(date -u +%F)" --commit "$$(git rev-parse --short=12 HEAD)" --rustc "$$(rustc -V)" $(if $(TARGETS),--targets $(TARGETS))
+
+# The scripts install nothing themselves; here, as root, what is missing of Debian's is.
+PEER_DRIVERS = nats,rabbitmq,redis
+PEERS = nats,nats-sync,redis,rabbitmq,rabbitmq-sync
+ROUNDS = 5
+PEER_SECONDS = 4
+SCENARIOS =
+bench-peers:
+	@command -v nats-server >/dev/null && command -v redis-server >/dev/null && [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q --no-install-recommends nats-server redis-server rabbitmq-server; } || echo 'peers that are missing are left out' >&2
+	$(CARGO) build --release --locked -p millstream-engine-cli --features $(PEER_DRIVERS)
+	bench/peers/run.py --peers $(PEERS) --rounds $(ROUNDS) --seconds $(PEER_SECONDS) $(if $(SCENARIOS),--scenarios '$(SCENARIOS)')
+
+peers-table:
+	cd bench/peers && python3 -B -m unittest -q
 
 soak: build
 	MILLSTREAM_BIN=target/release/millstream MILLSTREAM_SOAK=1 $(CARGO) test --locked -p millstream-tests-process -- --test-threads 1

@@ -146,7 +146,7 @@ pub struct LoadArgs {
     pub acks: Acks,
     #[arg(long, value_enum, default_value_t = Compression::None, help_heading = "Producers")]
     pub compression: Compression,
-    /// Bytes of a batch
+    /// Bytes of a batch; a larger record goes alone, so 1 sends each by itself
     #[arg(long, default_value = "128k", value_parser = parse_batch_bytes, help_heading = "Producers")]
     pub batch_bytes: usize,
     /// How long a record waits for others to share its batch
@@ -380,7 +380,7 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 
 fn parse_batch_bytes(text: &str) -> Result<usize, String> {
     let bytes = amount::bytes(text)?;
-    if (1024..=64 << 20).contains(&bytes) { Ok(bytes) } else { Err(format!("{text}: 1k to 64m")) }
+    if (1..=64 << 20).contains(&bytes) { Ok(bytes) } else { Err(format!("{text}: 1 to 64m")) }
 }
 
 fn parse_memory_bytes(text: &str) -> Result<usize, String> {

@@ -26,8 +26,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcomes::{Outcomes, Ticket};
 
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod feed;
 mod kafka;
 mod native;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
+#[cfg(feature = "redis")]
+mod redis;
 
 /// Boxed, since drivers are chosen at run time; one for a chunk of records, never for a record.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -39,6 +47,16 @@ pub enum Driver {
     Native,
     /// Kafka's protocol, any broker that speaks it, through librdkafka
     Kafka,
+    /// NATS JetStream
+    #[cfg(feature = "nats")]
+    Nats,
+    /// RabbitMQ streams
+    #[cfg(feature = "rabbitmq")]
+    #[value(name = "rabbitmq")]
+    RabbitMq,
+    /// Redis Streams
+    #[cfg(feature = "redis")]
+    Redis,
 }
 
 /// Why a system did not do what was asked. The run ends with it: what can happen to single records is told to
@@ -210,6 +228,12 @@ pub async fn connect(driver: Driver, config: &Config) -> Result<Box<dyn System>,
     match driver {
         Driver::Native => Ok(Box::new(native::Native::connect(config).await?)),
         Driver::Kafka => Ok(Box::new(kafka::Kafka::connect(config)?)),
+        #[cfg(feature = "nats")]
+        Driver::Nats => Ok(Box::new(nats::Nats::connect(config).await?)),
+        #[cfg(feature = "rabbitmq")]
+        Driver::RabbitMq => Ok(Box::new(rabbitmq::RabbitMq::connect(config).await?)),
+        #[cfg(feature = "redis")]
+        Driver::Redis => Ok(Box::new(redis::Redis::connect(config).await?)),
     }
 }
 

@@ -33,8 +33,8 @@ pub struct ProducerConfig {
     pub idempotent: bool,
     /// Default [`Compression::None`].
     pub compression: Compression,
-    /// Bytes of a batch before it is sent without waiting for more, uncompressed. 1 KiB to 64 MiB, default
-    /// 128 KiB; never above the topic's `max.message.bytes`. A larger record goes alone.
+    /// Bytes of a batch before it is sent without waiting for more, uncompressed. 1 B to 64 MiB, default
+    /// 128 KiB; never above the topic's `max.message.bytes`. A larger record goes alone, so 1 sends every record alone.
     pub batch_bytes: usize,
     /// How long a record waits for others to share its batch, to 60 s. Default 0: a batch leaves as soon as its
     /// partition has fewer than two on the way, so batches grow with the load and waiting costs nothing without.
@@ -69,7 +69,7 @@ impl Default for ProducerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "fields and variants are named for what they hold")]
 pub enum ProducerConfigError {
-    #[error("batch_bytes is {0}, must be from 1024 to 67108864")]
+    #[error("batch_bytes is {0}, must be from 1 to 67108864")]
     BatchBytes(usize),
     #[error("linger is {0:?}, must be at most 60 s")]
     Linger(Duration),
@@ -453,7 +453,7 @@ fn settings(
     metadata_age_max: Duration,
     seed: u64,
 ) -> Result<AccumulatorSettings, ProducerConfigError> {
-    let bad = if !(1024..=storage_frame::FRAME_BYTES_MAX).contains(&config.batch_bytes) {
+    let bad = if !(1..=storage_frame::FRAME_BYTES_MAX).contains(&config.batch_bytes) {
         Some(ProducerConfigError::BatchBytes(config.batch_bytes))
     } else if config.linger > Duration::from_secs(60) {
         Some(ProducerConfigError::Linger(config.linger))
@@ -487,5 +487,22 @@ fn settings(
             metadata_age_max,
             seed,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{ProducerConfig, ProducerConfigError, settings};
+
+    #[test]
+    fn a_batch_may_be_as_small_as_one_byte_and_no_smaller() {
+        let with = |batch_bytes| {
+            let config = ProducerConfig { batch_bytes, ..ProducerConfig::default() };
+            settings(&config, true, Duration::from_secs(1), 1).map(|settings| settings.batch_bytes_max)
+        };
+        assert_eq!(with(1).ok(), Some(1));
+        assert_eq!(with(0).err(), Some(ProducerConfigError::BatchBytes(0)));
     }
 }

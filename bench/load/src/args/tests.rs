@@ -85,3 +85,9 @@ fn what_means_nothing_is_refused() {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_batch_of_one_byte_is_a_record_by_itself() {
+    assert_eq!(produce("--batch-bytes 1").0.batch_bytes, 1);
+    assert!(parse("produce --batch-bytes 0").is_err());
+}
