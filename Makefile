@@ -41,7 +41,10 @@ test: tools fmt lint deny tests peers-table kafka-test sim-test doc
 tools:
 	@command -v cc >/dev/null || { echo 'a C compiler is needed (cc): install gcc or clang' >&2; exit 1; }
 	@command -v mkfs.ext4 >/dev/null && command -v fsfreeze >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get install -y -q e2fsprogs util-linux; } || echo 'mkfs.ext4, fsfreeze or mount missing (e2fsprogs, util-linux): tests of full and stalled disks are skipped' >&2
-	@command -v kcat >/dev/null && command -v npm >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q kcat nodejs npm python3-venv; } || { echo 'the Kafka clients under test need kcat, node, npm and python3 with venv' >&2; exit 1; }
+	@missing=; command -v kcat >/dev/null || missing="$$missing kcat"; command -v node >/dev/null || missing="$$missing nodejs"; \
+	command -v npm >/dev/null || missing="$$missing npm"; python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -z "$$missing" ] || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q $$missing; } \
+	|| { echo "the Kafka clients under test need$$missing" >&2; exit 1; }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION)
