@@ -45,7 +45,7 @@ pub(crate) struct Inbox {
 #[derive(Debug)]
 struct State {
     tally: ReadTally,
-    /// Of this run, ever.
+    /// Of this run, ever; where they are checked, different ones.
     count: u64,
     checker: Option<Checker>,
 }
@@ -73,10 +73,9 @@ impl Inbox {
         std::mem::take(&mut self.lock().tally)
     }
 
-    /// Different records of this run so far; without a checker, records.
+    /// Different records of this run so far; without a checker, records. All of them are in the tally.
     pub(crate) fn count(&self) -> u64 {
-        let state = self.lock();
-        state.checker.as_ref().map_or(state.count, Checker::count)
+        self.lock().count
     }
 
     /// Until `wanted` records have come, or none did for `stall`. Returns whether they have.
@@ -105,7 +104,10 @@ impl Inbox {
         let mut state = self.lock();
         state.tally.records += batch.records;
         state.tally.bytes += batch.bytes;
-        state.count += batch.dues.len() as u64;
+        state.count = match &state.checker {
+            Some(checker) => checker.count(),
+            None => state.count + batch.dues.len() as u64,
+        };
         state.tally.last = batch.at;
         for due in batch.dues.drain(..) {
             state.tally.latencies.record(batch.at.saturating_sub(due));
