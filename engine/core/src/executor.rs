@@ -20,7 +20,7 @@ use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use net_quic::{Server, ServerConfig};
 use net_sockets::{TcpGate, UdpPort};
 use storage_disk::{Disk, DiskConfig};
-use storage_ring::Ring;
+use storage_ring::{Ring, Threads};
 
 use crate::config::EventSink;
 use crate::core::{Core, State, run};
@@ -38,6 +38,10 @@ const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
 /// Long: nothing here relies on being interrupted, and the runtime's own reactor is not to wake up.
 const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+
+/// Threads for system calls that block (small files, directories, opening). More than one, so that their syncs meet in the
+/// file system's journal.
+const BLOCKING_THREADS: usize = 4;
 
 /// What a core's thread is given.
 pub(crate) struct CoreSeed {
@@ -67,7 +71,9 @@ pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Resul
         let (me, shared) = (seed.me, Arc::clone(&seed.shared));
         let told = started.clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| match make_executor(&seed) {
-            Ok((executor, ring)) => executor.run(ring.drive(live(ring.clone(), seed, started))),
+            Ok((executor, ring, threads)) => {
+                executor.run(ring.drive(live(ring.clone(), threads, seed, started)));
+            }
             Err(error) => drop(started.send((me, Err(error)))),
         }));
         match outcome {
@@ -82,9 +88,9 @@ pub(crate) fn spawn(seed: CoreSeed, started: mpsc::Sender<Started>) -> io::Resul
     })
 }
 
-async fn live(ring: Ring, seed: CoreSeed, started: mpsc::Sender<Started>) {
+async fn live(ring: Ring, threads: Threads, seed: CoreSeed, started: mpsc::Sender<Started>) {
     let (me, shared) = (seed.me, Arc::clone(&seed.shared));
-    let (core, gates) = match build(ring, seed).await {
+    let (core, gates) = match build(ring, threads, seed).await {
         Ok(built) => built,
         Err(error) => return drop(started.send((me, Err(error)))),
     };
@@ -119,9 +125,9 @@ async fn begins(me: CoreId, shared: &Shared) -> bool {
     begins
 }
 
-async fn build(ring: Ring, seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
+async fn build(ring: Ring, threads: Threads, seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), StartError> {
     let CoreSeed { me, cpu, cores, shared, .. } = seed;
-    let disk = Disk::open(ring.clone(), &seed.data, &seed.identity, me.0, cores, seed.disk).await;
+    let disk = Disk::open(ring.clone(), threads, &seed.data, &seed.identity, me.0, cores, seed.disk).await;
     let disk =
         disk.map_err(|error| StartError::Data { what: seed.data.display().to_string(), why: error.what })?;
     let port = UdpPort::new(ring.clone(), seed.socket)
@@ -163,11 +169,15 @@ async fn build(ring: Ring, seed: CoreSeed) -> Result<(Core, Vec<TcpGate>), Start
     Ok((core, gates))
 }
 
-fn make_executor(seed: &CoreSeed) -> Result<(LocalExecutor, Ring), StartError> {
+fn make_executor(seed: &CoreSeed) -> Result<(LocalExecutor, Ring, Threads), StartError> {
     let limit_bytes = memlock_limit_bytes();
     if limit_bytes.is_some_and(|bytes| bytes < MEMLOCK_BYTES_MIN) {
         return Err(StartError::Memlock { limit_bytes: limit_bytes.unwrap_or(0) });
     }
+    let failed = |why: String| StartError::Core { core: seed.me, why };
+    // Before the executor pins this thread: what blocks is to run beside the core, not in its time.
+    let threads = Threads::new(&format!("disk-{}", seed.me.0), BLOCKING_THREADS);
+    let threads = threads.map_err(|error| failed(error.to_string()))?;
     let made = LocalExecutorBuilder::new(Placement::Fixed(seed.cpu))
         .name(&format!("core-{}", seed.me.0))
         .io_memory(IO_MEMORY_BYTES)
@@ -175,10 +185,9 @@ fn make_executor(seed: &CoreSeed) -> Result<(LocalExecutor, Ring), StartError> {
         .make();
     let executor = made.map_err(|error| explain(seed.me, limit_bytes, error))?;
     let ring = Ring::new(seed.spin_before_park).map_err(|error| {
-        ring_error(&error, limit_bytes)
-            .unwrap_or_else(|| StartError::Core { core: seed.me, why: format!("no io_uring: {error}") })
+        ring_error(&error, limit_bytes).unwrap_or_else(|| failed(format!("no io_uring: {error}")))
     })?;
-    Ok((executor, ring))
+    Ok((executor, ring, threads))
 }
 
 /// Makes a ring and lets it go: the runtime panics where it cannot have one, which tells nobody what to do.

@@ -171,8 +171,15 @@ impl Server {
             return;
         };
         let conn = self.places[slot.place].conn.as_mut().expect("connections that go cancel their asks");
+        let bytes_max = self.desk.config.request_bytes_max;
+        let could_read = conn.may_read(bytes_max);
         conn.on_response(slot, response);
+        // Requests without answers have nothing to send by which the door would look at it again.
+        let may_read_now = !could_read && conn.may_read(bytes_max);
         self.mark_dirty(slot.place);
+        if may_read_now {
+            self.mark_ready(slot.place);
+        }
     }
 
     /// A connection that has something to send, is to be closed, or may be read again; each once until it changes.

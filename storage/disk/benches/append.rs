@@ -17,7 +17,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use storage_disk::{Disk, DiskConfig};
 use storage_frame::{BatchBuilder, Frame, LeaderEpoch, LogId, Now, TimestampMs};
 use storage_log::{DiskResult, Log, LogConfig, LogEvent, LogState, OpId};
-use storage_ring::Ring;
+use storage_ring::{Ring, Threads};
 
 const LOG: LogId = LogId(1);
 const SEGMENT_BYTES: u64 = 128 << 20;
@@ -35,12 +35,13 @@ fn main() {
     let dir = tempfile::tempdir_in(base).expect("a directory on the disk in question");
     fs::write(dir.path().join("identity"), [0; 4096]).expect("the disk can be written");
     let data = dir.path().to_owned();
+    let threads = Threads::new("disk", 1).expect("a thread");
     let rows = LocalExecutorBuilder::new(Placement::Fixed(0))
         .io_memory(1 << 20)
         .preempt_timer(Duration::from_secs(1))
         .spawn(move || async move {
             let ring = Ring::new(Duration::ZERO).expect("a ring");
-            ring.drive(appends(ring.clone(), &data)).await
+            ring.drive(appends(ring.clone(), threads, &data)).await
         })
         .expect("an executor")
         .join()
@@ -72,8 +73,9 @@ struct Figures {
     p99_us: u128,
 }
 
-async fn appends(ring: Ring, data: &Path) -> Vec<Row> {
-    let disk = Disk::open(ring.clone(), data, &data.join("identity"), 0, 1, DiskConfig::default()).await;
+async fn appends(ring: Ring, threads: Threads, data: &Path) -> Vec<Row> {
+    let disk =
+        Disk::open(ring.clone(), threads, data, &data.join("identity"), 0, 1, DiskConfig::default()).await;
     let mut bench = Bench::new(ring, disk.expect("the disk opens"));
     bench.until(|log| *log.state() == LogState::Ready).await;
     let warm = bench.frame(256 << 10);

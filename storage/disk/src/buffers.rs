@@ -1,4 +1,5 @@
-//! Aligned memory for direct writes, kept between them: memory fresh from the system costs a page fault for every block.
+//! Aligned memory for direct I/O, kept between operations: memory fresh from the system costs a page fault for every
+//! block.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,8 +51,9 @@ impl Buffers {
         Filled { memory, bytes }
     }
 
-    fn take(&self, bytes: usize) -> Rc<Aligned> {
-        assert!(bytes > 0, "a write has bytes");
+    /// At least `bytes`, with anything in them.
+    pub(crate) fn take(&self, bytes: usize) -> Rc<Aligned> {
+        assert!(bytes > 0, "memory of no bytes");
         let mut state = self.state.borrow_mut();
         state.used = true;
         let Some(class) = class_of(bytes) else { return Rc::new(Aligned::zeroed(bytes)) };

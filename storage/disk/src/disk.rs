@@ -32,7 +32,7 @@ pub struct Disk {
 
 struct Inner {
     ring: Ring,
-    threads: Rc<Threads>,
+    threads: Threads,
     data: PathBuf,
     config: DiskConfig,
     files: Files,
@@ -50,21 +50,19 @@ struct Inner {
 
 /// Idle files and buffers are looked for every so many calls of [`Disk::tick`].
 const TICKS_PER_SWEEP: u32 = 100;
-/// For system calls that block (small files, directories, opening). More than one, so that their syncs meet in the file
-/// system's journal.
-const BLOCKING_THREADS: usize = 4;
 const ZEROS_KEPT: Duration = Duration::from_secs(2);
 
 impl Disk {
     /// Opens the data directory for core `core` of `cores`, making `logs/` and `spare/` where they are absent.
     ///
     /// `identity` is an existing readable file of at least 4 KiB on the same device, by which a device that cannot be
-    /// read directly is found out at once.
+    /// read directly is found out at once. `threads` run what blocks.
     ///
     /// # Errors
     /// [`DiskError`], naming the file.
     pub async fn open(
         ring: Ring,
+        threads: Threads,
         data: &Path,
         identity: &Path,
         core: u8,
@@ -72,12 +70,11 @@ impl Disk {
         config: DiskConfig,
     ) -> Result<Self, DiskError> {
         let data = std::path::absolute(data).map_err(|error| disk_error("find", data, &error))?;
-        let threads = Threads::new(ring.clone(), &format!("disk-{core}"), BLOCKING_THREADS);
-        let threads = Rc::new(threads.map_err(|error| disk_error("start threads for", &data, &error))?);
-        probe(&ring, &threads, identity).await?;
+        let buffers = Buffers::new(config.write_buffer_bytes_max);
+        probe(&ring, &threads, &buffers, identity).await?;
         let (place, spares_max) = (data.clone(), config.spares_max);
         let spares = threads
-            .run(move || {
+            .run(&ring, move || {
                 let logs = logs_directory(&place);
                 small::make_directory(&logs)?;
                 // A killed process may have made a log's directory and not got to its sync: what is acknowledged
@@ -88,9 +85,9 @@ impl Disk {
             .await?;
         let stats = DiskStats { spares: spares.count() as u64, ..DiskStats::default() };
         let inner = Inner {
-            files: Files::new(Rc::clone(&threads), config.open_files_max, config.open_files_idle),
+            files: Files::new(ring.clone(), threads.clone(), config.open_files_max, config.open_files_idle),
             gates: Gates::default(),
-            buffers: Buffers::new(config.write_buffer_bytes_max),
+            buffers,
             zeros: Zeros::new(config.zero_bytes_max),
             spares: RefCell::new(spares),
             writes: Semaphore::new(config.operations_max.max(1) as u64),
@@ -144,7 +141,7 @@ impl Disk {
     pub async fn free_bytes(&self) -> Result<u64, DiskError> {
         let inner = &*self.inner;
         let (data, wanted) = (inner.data.clone(), inner.config.spares_free_bytes_min);
-        let free = inner.threads.run(move || small::free_bytes(&data)).await?;
+        let free = inner.threads.run(&inner.ring, move || small::free_bytes(&data)).await?;
         if free >= wanted || inner.spares.borrow().count() == 0 {
             return Ok(free);
         }
@@ -152,7 +149,7 @@ impl Disk {
         let data = inner.data.clone();
         inner
             .threads
-            .run(move || {
+            .run(&inner.ring, move || {
                 for path in spares {
                     small::remove_file(&path)?;
                 }
@@ -167,7 +164,8 @@ impl Disk {
     /// [`DiskError`].
     pub async fn logs(&self) -> Result<Vec<LogId>, DiskError> {
         let directory = logs_directory(&self.inner.data);
-        let names = self.inner.threads.run(move || small::list_directories(&directory)).await?;
+        let names =
+            self.inner.threads.run(&self.inner.ring, move || small::list_directories(&directory)).await?;
         Ok(names.iter().filter_map(|name| parse_log_id(name)).collect())
     }
 
@@ -217,15 +215,17 @@ impl Inner {
             DiskOp::Zero { segment, from, to } => self.zero(log, segment, from, to).await,
             DiskOp::List => {
                 let path = log_directory(&self.data, log);
-                Ok(DiskReply::Listed(self.threads.run(move || small::list_log(&path)).await?))
+                Ok(DiskReply::Listed(self.threads.run(&self.ring, move || small::list_log(&path)).await?))
             }
             DiskOp::ReadFile { name, bytes_max } => {
                 let path = self.path(log, name);
-                Ok(DiskReply::Bytes(self.threads.run(move || small::read_file(&path, bytes_max)).await?))
+                Ok(DiskReply::Bytes(
+                    self.threads.run(&self.ring, move || small::read_file(&path, bytes_max)).await?,
+                ))
             }
             DiskOp::ReplaceFile { name, bytes } => {
                 let path = self.path(log, name);
-                done(self.threads.run(move || small::replace_file(&path, &bytes)).await)
+                done(self.threads.run(&self.ring, move || small::replace_file(&path, &bytes)).await)
             }
             DiskOp::MakeSegment { segment } => self.make_segment(log, segment).await,
             DiskOp::RetireSegment { segment } => self.retire_segment(log, segment).await,
@@ -248,7 +248,7 @@ impl Inner {
     async fn read(&self, log: LogId, segment: SegmentId, position: u64, bytes: usize) -> DiskResult {
         let path = self.path(log, FileName::Segment(segment));
         let file = self.segment_to_read(log, segment, &path).await?;
-        let read = segment::read(&self.ring, &file, position, bytes).await;
+        let read = segment::read(&self.ring, &self.buffers, &file, position, bytes).await;
         Ok(DiskReply::Bytes(read.map_err(|error| disk_error("read", &path, &error))?))
     }
 
@@ -265,7 +265,8 @@ impl Inner {
             self.zeros.fill(&self.ring, &file, from, to).await
         } else {
             // One sync at the end costs less than one per write.
-            let opened = self.gates.opening(log, open_segment(&self.threads, &path, Mode::Unsynced)).await;
+            let opened =
+                self.gates.opening(log, open_segment(&self.ring, &self.threads, &path, Mode::Unsynced)).await;
             let file = Rc::new(opened.map_err(|error| disk_error("open", &path, &error))?);
             let filled = self.zeros.fill(&self.ring, &file, from, to).await;
             match filled {
@@ -280,12 +281,12 @@ impl Inner {
         let path = self.path(log, FileName::Segment(segment));
         let spare = self.spares.borrow_mut().take();
         let Some(spare) = spare else {
-            self.threads.run(move || small::make_file(&path)).await?;
+            self.threads.run(&self.ring, move || small::make_file(&path)).await?;
             self.stats.borrow_mut().segments_created += 1;
             return Ok(DiskReply::Made { file_bytes: 0, first_block: Bytes::new() });
         };
         let (from, to) = (spare.clone(), path.clone());
-        let moving = self.threads.run(move || {
+        let moving = self.threads.run(&self.ring, move || {
             let moved = small::move_file(&from, &to);
             Ok((moved, from.exists()))
         });
@@ -295,7 +296,7 @@ impl Inner {
         }
         let file_bytes = moved?;
         let file = self.segment(log, segment, &path).await?;
-        let first_block = segment::read(&self.ring, &file, 0, BLOCK_BYTES)
+        let first_block = segment::read(&self.ring, &self.buffers, &file, 0, BLOCK_BYTES)
             .await
             .map_err(|error| disk_error("read", &path, &error))?;
         self.stats.borrow_mut().segments_recycled += 1;
@@ -308,7 +309,7 @@ impl Inner {
         let (data, wanted) = (self.data.clone(), self.config.spares_free_bytes_min);
         let recyclable = self
             .threads
-            .run(move || {
+            .run(&self.ring, move || {
                 let bytes = std::fs::metadata(&measured).map_or(0, |metadata| metadata.len());
                 if small::free_bytes(&data)? < wanted { Ok(0) } else { Ok(bytes) }
             })
@@ -318,7 +319,8 @@ impl Inner {
             return self.remove_file(log, FileName::Segment(segment)).await;
         };
         let to = place.clone();
-        let moved = self.gates.moving(log, self.threads.run(move || small::move_file(&path, &to))).await;
+        let moved =
+            self.gates.moving(log, self.threads.run(&self.ring, move || small::move_file(&path, &to))).await;
         // A read may have opened it while the file system was asked.
         self.files.forget((log, segment));
         self.spares.borrow_mut().arrived(moved.is_ok().then_some(place));
@@ -327,7 +329,8 @@ impl Inner {
 
     async fn remove_file(&self, log: LogId, name: FileName) -> DiskResult {
         let path = self.path(log, name);
-        let removed = self.gates.moving(log, self.threads.run(move || small::remove_file(&path))).await;
+        let removed =
+            self.gates.moving(log, self.threads.run(&self.ring, move || small::remove_file(&path))).await;
         if let FileName::Segment(segment) = name {
             self.files.forget((log, segment));
         }
@@ -336,7 +339,10 @@ impl Inner {
 
     async fn remove_log(&self, log: LogId) -> DiskResult {
         let path = log_directory(&self.data, log);
-        let removed = self.gates.moving(log, self.threads.run(move || small::remove_directory(&path))).await;
+        let removed = self
+            .gates
+            .moving(log, self.threads.run(&self.ring, move || small::remove_directory(&path)))
+            .await;
         // Open descriptors would keep the room.
         self.files.forget_log(log);
         done(removed)
@@ -363,7 +369,7 @@ impl Inner {
         let open = async {
             match self.files.open((log, segment), path).await {
                 Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                    open_segment(&self.threads, path, Mode::ReadOnly).await.map(Rc::new)
+                    open_segment(&self.ring, &self.threads, path, Mode::ReadOnly).await.map(Rc::new)
                 }
                 opened => opened,
             }
@@ -406,11 +412,13 @@ fn done(result: Result<(), DiskError>) -> DiskResult {
 }
 
 /// See [`Disk::open`].
-async fn probe(ring: &Ring, threads: &Rc<Threads>, identity: &Path) -> Result<(), DiskError> {
+async fn probe(ring: &Ring, threads: &Threads, buffers: &Buffers, identity: &Path) -> Result<(), DiskError> {
     let fail = |error: &io::Error| disk_error("read directly from", identity, error);
-    let file = open_segment(threads, identity, Mode::ReadOnly).await.map_err(|error| fail(&error))?;
-    let bytes =
-        segment::read(ring, &Rc::new(file), 0, BLOCK_BYTES).await.map_err(|error| fail(&error))?.len();
+    let file = open_segment(ring, threads, identity, Mode::ReadOnly).await.map_err(|error| fail(&error))?;
+    let bytes = segment::read(ring, buffers, &Rc::new(file), 0, BLOCK_BYTES)
+        .await
+        .map_err(|error| fail(&error))?
+        .len();
     if bytes < BLOCK_BYTES {
         return Err(fail(&io::Error::new(
             io::ErrorKind::UnexpectedEof,

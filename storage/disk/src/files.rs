@@ -12,14 +12,21 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use storage_frame::LogId;
 use storage_log::SegmentId;
-use storage_ring::Threads;
+use storage_ring::{Ring, Threads};
 
 type Key = (LogId, SegmentId);
 
 /// An open segment file.
 pub(crate) struct Open {
     file: Option<File>,
-    threads: Rc<Threads>,
+    threads: Threads,
+}
+
+impl Open {
+    /// On this thread.
+    fn close(mut self) {
+        drop(self.file.take());
+    }
 }
 
 impl AsFd for Open {
@@ -31,8 +38,9 @@ impl AsFd for Open {
 impl Drop for Open {
     fn drop(&mut self) {
         // Closing a file that was removed meanwhile gives its room back, which takes the file system a while.
-        let file = self.file.take();
-        self.threads.begin(move || drop(file));
+        if let Some(file) = self.file.take() {
+            self.threads.begin(move || drop(file));
+        }
     }
 }
 
@@ -46,17 +54,23 @@ pub(crate) enum Mode {
     ReadOnly,
 }
 
-pub(crate) async fn open_segment(threads: &Rc<Threads>, path: &Path, mode: Mode) -> io::Result<Open> {
+pub(crate) async fn open_segment(
+    ring: &Ring,
+    threads: &Threads,
+    path: &Path,
+    mode: Mode,
+) -> io::Result<Open> {
     let path = path.to_owned();
-    let opened = threads.run(move || {
+    let opened = threads.run(ring, move || {
         let flags = libc::O_DIRECT | if mode == Mode::Durable { libc::O_DSYNC } else { 0 };
         OpenOptions::new().read(true).write(mode != Mode::ReadOnly).custom_flags(flags).open(path)
     });
-    Ok(Open { file: Some(opened.await?), threads: Rc::clone(threads) })
+    Ok(Open { file: Some(opened.await?), threads: threads.clone() })
 }
 
 pub(crate) struct Files {
-    threads: Rc<Threads>,
+    ring: Ring,
+    threads: Threads,
     open_max: usize,
     idle: Duration,
     open: RefCell<AHashMap<Key, Entry>>,
@@ -68,8 +82,8 @@ struct Entry {
 }
 
 impl Files {
-    pub(crate) fn new(threads: Rc<Threads>, open_max: usize, idle: Duration) -> Self {
-        Self { threads, open_max: open_max.max(1), idle, open: RefCell::default() }
+    pub(crate) fn new(ring: Ring, threads: Threads, open_max: usize, idle: Duration) -> Self {
+        Self { ring, threads, open_max: open_max.max(1), idle, open: RefCell::default() }
     }
 
     pub(crate) fn cached(&self, key: Key) -> Option<Rc<Open>> {
@@ -82,10 +96,11 @@ impl Files {
     /// Opens the segment for reading and durable writing, and keeps it open.
     pub(crate) async fn open(&self, key: Key, path: &Path) -> io::Result<Rc<Open>> {
         self.make_room();
-        let file = match open_segment(&self.threads, path, Mode::Durable).await {
+        let file = match open_segment(&self.ring, &self.threads, path, Mode::Durable).await {
             Err(error) if is_out_of_descriptors(&error) && self.count() > 0 => {
-                self.close_oldest(self.count().div_ceil(2));
-                open_segment(&self.threads, path, Mode::Durable).await?
+                // At once: the descriptors are wanted by the next call.
+                self.take_oldest(self.count().div_ceil(2)).into_iter().for_each(Open::close);
+                open_segment(&self.ring, &self.threads, path, Mode::Durable).await?
             }
             other => other?,
         };
@@ -119,18 +134,18 @@ impl Files {
         let count = self.count();
         if count >= self.open_max {
             // An eighth at a time, so that the search is not paid for each file.
-            self.close_oldest((count - self.open_max + 1).max(self.open_max / 8));
+            self.take_oldest((count - self.open_max + 1).max(self.open_max / 8));
         }
     }
 
-    fn close_oldest(&self, count: usize) {
+    /// Those that nobody uses just now; the others are closed when that ends.
+    fn take_oldest(&self, count: usize) -> Vec<Open> {
         let mut open = self.open.borrow_mut();
         let mut by_age: Vec<(Instant, Key)> =
             open.iter().map(|(key, entry)| (entry.used.get(), *key)).collect();
         by_age.sort_unstable();
-        for (_, key) in by_age.into_iter().take(count) {
-            open.remove(&key);
-        }
+        let taken = by_age.into_iter().take(count).filter_map(|(_, key)| open.remove(&key));
+        taken.filter_map(|entry| Rc::into_inner(entry.file)).collect()
     }
 }
 

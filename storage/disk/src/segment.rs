@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use storage_log::disk_op::BLOCK_BYTES;
 use storage_ring::{Aligned, Ring};
 
+use crate::buffers::Buffers;
 use crate::files::Open;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -72,10 +73,15 @@ pub(crate) async fn write(
 
 /// Up to `bytes` from `position` on, fewer at the file's end. Memory grows with what is there, not with what is
 /// asked for.
-pub(crate) async fn read(ring: &Ring, file: &Rc<Open>, position: u64, bytes: usize) -> io::Result<Bytes> {
+pub(crate) async fn read(
+    ring: &Ring,
+    buffers: &Buffers,
+    file: &Rc<Open>,
+    position: u64,
+    bytes: usize,
+) -> io::Result<Bytes> {
     let end = position.saturating_add(bytes as u64);
     let mut out = BytesMut::with_capacity(bytes.min(READ_BYTES_MAX as usize));
-    let mut memory: Option<Box<Aligned>> = None;
     let mut at = position;
     while at < end {
         let from = at - at % BLOCK;
@@ -84,18 +90,17 @@ pub(crate) async fn read(ring: &Ring, file: &Rc<Open>, position: u64, bytes: usi
             .unwrap_or(u64::MAX - u64::MAX % BLOCK)
             .min(from + READ_BYTES_MAX);
         let whole = (to - from) as usize;
-        let free = memory.take().filter(|memory| memory.len() == whole);
-        let free = free.unwrap_or_else(|| Box::new(Aligned::zeroed(whole)));
-        let (read, count) = ring.read(Rc::clone(file) as _, free, from).await?;
+        let (memory, count) = ring.read(Rc::clone(file) as _, buffers.take(whole), whole, from).await?;
         let skip = (at - from) as usize;
-        let here = read.get(skip..count.min((end - from) as usize)).unwrap_or_default();
-        if here.is_empty() {
-            break;
-        }
+        let here = memory.get(skip..count.min((end - from) as usize)).unwrap_or_default();
+        let is_end = here.is_empty();
         // A read may be short in the middle of a file too; only an empty one is the end.
         out.extend_from_slice(here);
         at += here.len() as u64;
-        memory = Some(read);
+        buffers.give_back(memory);
+        if is_end {
+            break;
+        }
     }
     Ok(out.freeze())
 }

@@ -14,7 +14,7 @@ pub(crate) enum Held {
     Nothing,
     File(Rc<dyn AsFd>),
     Written(Rc<dyn AsFd>, Rc<Aligned>),
-    Read(Rc<dyn AsFd>, Box<Aligned>),
+    Read(Rc<dyn AsFd>, Rc<Aligned>),
 }
 
 pub(crate) enum State {

@@ -86,6 +86,8 @@ impl Ring {
         poll_fn(move |context| {
             let has_run = woken.flag.swap(false, Ordering::SeqCst);
             if has_run && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                // What was given up last is cancelled, so that nothing of it is left in the kernel.
+                self.inner.turn(false);
                 return Poll::Ready(output);
             }
             let polls = self.inner.polls.get();
@@ -103,9 +105,11 @@ impl Ring {
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> glommio::Task<T> {
         let inner = Rc::clone(&self.inner);
         glommio::spawn_local(async move {
+            // Declared first, dropped last: what the future wakes when it is cancelled is counted too.
+            let counted = Counted(inner);
             let mut future = pin!(future);
             poll_fn(|context| {
-                inner.polls.set(inner.polls.get() + 1);
+                counted.count();
                 future.as_mut().poll(context)
             })
             .await
@@ -151,22 +155,27 @@ impl Ring {
         op.await.0
     }
 
-    /// Reads up to the whole of `memory` from `position` on; gives it back with how many bytes were read.
+    /// Reads up to `bytes` from `position` on to the start of `memory`; gives it back with how many were read.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; the memory is gone.
+    ///
+    /// # Panics
+    /// When somebody else holds `memory`.
     ///
     /// # Cancel safety
     /// The memory is gone.
     pub async fn read(
         &self,
         file: Rc<dyn AsFd>,
-        mut memory: Box<Aligned>,
+        mut memory: Rc<Aligned>,
+        bytes: usize,
         position: u64,
-    ) -> io::Result<(Box<Aligned>, usize)> {
+    ) -> io::Result<(Rc<Aligned>, usize)> {
         let descriptor = types::Fd(file.as_fd().as_raw_fd());
-        let length = u32::try_from(memory.len()).expect("less than 4 GiB at a time");
-        let entry = opcode::Read::new(descriptor, memory.as_mut_ptr(), length).offset(position).build();
+        let into = &mut Rc::get_mut(&mut memory).expect("nobody else looks at it meanwhile")[..bytes];
+        let length = u32::try_from(into.len()).expect("less than 4 GiB at a time");
+        let entry = opcode::Read::new(descriptor, into.as_mut_ptr(), length).offset(position).build();
         // SAFETY: the descriptor and the memory of `length` bytes are held with the operation until the kernel has
         // answered, and nobody else has the memory.
         let op = unsafe { self.begin(&entry, Held::Read(file, memory)) };
@@ -232,7 +241,7 @@ impl Inner {
         let now = Instant::now();
         let next = self.timers.borrow().first_key_value().map(|(key, _)| key.0);
         let wait = next.map(|due| due.saturating_duration_since(now));
-        let mut sleeps = is_idle && wait != Some(Duration::ZERO);
+        let mut sleeps = is_idle && wait != Some(Duration::ZERO) && self.answers.borrow().is_empty();
         if sleeps && !self.spin.is_zero() {
             sleeps = !self.spin(now, next);
         }
@@ -297,15 +306,8 @@ impl Inner {
         } else {
             return;
         };
-        match entered {
-            Ok(_) => {}
-            // Time is up, a signal came, or there are answers to be taken first: the caller looks again.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) => {}
-            Err(error) => panic!("io_uring_enter: {error}"),
+        if let Err(error) = entered {
+            assert!(is_passing(&error), "io_uring_enter: {error}");
         }
     }
 
@@ -318,10 +320,13 @@ impl Inner {
             if unsafe { uring.submission().push(entry) }.is_ok() {
                 return;
             }
-            if let Err(error) = uring.submit()
-                && !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
-            {
-                panic!("io_uring_enter: {error}");
+            if let Err(error) = uring.submit() {
+                assert!(is_passing(&error), "io_uring_enter: {error}");
+                // Kernels before 5.19 take nothing while answers have no room. Those are only put aside: who asks
+                // must not find its own answered before it has waited.
+                self.answers
+                    .borrow_mut()
+                    .extend(uring.completion().map(|entry| (entry.user_data(), entry.result())));
             }
         }
     }
@@ -383,6 +388,21 @@ impl Drop for Inner {
             // The kernel may not be done with it: better lost than written to by a stranger.
             std::mem::forget(self.ops.take());
         }
+    }
+}
+
+/// Counts that a task has run: when it is polled and when it is dropped, since both may wake others.
+struct Counted(Rc<Inner>);
+
+impl Counted {
+    fn count(&self) {
+        self.0.polls.set(self.0.polls.get() + 1);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
@@ -495,6 +515,11 @@ impl Drop for Timer<'_> {
             self.ring.inner.timers.borrow_mut().remove(&(self.due, id));
         }
     }
+}
+
+/// Time is up, a signal came, or there are answers to be taken first: to be tried again after a look at those.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 /// Lets every other runnable task run, and the ring be looked at.

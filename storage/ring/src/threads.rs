@@ -1,5 +1,6 @@
 //! System calls that block, on a few threads of the core's own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,40 +8,43 @@ use crate::ring::Ring;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Lives on: one executor. Its threads end once it is gone and what it was given is done.
+/// Clones are the same threads, which end once all clones are gone and what they were given is done.
+#[derive(Clone)]
 pub struct Threads {
-    ring: Ring,
     jobs: Sender<Job>,
 }
 
 impl Threads {
+    /// They may run on the processors that the calling thread may run on: to be made before that is pinned to one.
+    ///
     /// # Errors
     /// When the system has no more threads.
-    pub fn new(ring: Ring, name: &str, count: usize) -> std::io::Result<Self> {
+    pub fn new(name: &str, count: usize) -> std::io::Result<Self> {
         let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..count.max(1) {
             let waiting = Arc::clone(&waiting);
             std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&waiting))?;
         }
-        Ok(Self { ring, jobs })
+        Ok(Self { jobs })
     }
 
-    /// Runs `call` there and waits for what it returns. `call` must not panic.
+    /// Runs `call` there and waits for what it returns, on the executor of `ring`.
     ///
     /// # Panics
-    /// When it did.
+    /// When `call` did.
     ///
     /// # Cancel safety
     /// What was begun is done.
-    pub async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, finisher) = self.ring.elsewhere();
+    pub async fn run<T: Send + 'static>(&self, ring: &Ring, call: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, finisher) = ring.elsewhere();
         let result = Arc::new(Mutex::new(None));
         let place = Arc::clone(&result);
         self.begin(move || {
+            // Dropped last, and by a panic too.
+            let _finisher = finisher;
             let returned = call();
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(returned);
-            drop(finisher);
         });
         done.await;
         let returned = result.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -57,6 +61,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        job();
+        // Whoever waits for it learns it by the result that is missing; the thread is there for others.
+        let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }

@@ -17,6 +17,10 @@ fn ring() -> Ring {
     RING.with_borrow(|ring| ring.clone().expect("on an executor"))
 }
 
+fn threads() -> Threads {
+    Threads::new("disk-test", 2).unwrap()
+}
+
 /// Runs `test` on an executor of its own, with a fresh data directory.
 fn with_data<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
     let directory = tempfile::tempdir().unwrap();
@@ -37,7 +41,7 @@ fn with_data<F: Future<Output = ()> + 'static>(test: impl FnOnce(PathBuf) -> F +
 }
 
 async fn open(data: &Path, config: DiskConfig) -> Disk {
-    Disk::open(ring(), data, &data.join("identity"), 0, 1, config).await.unwrap()
+    Disk::open(ring(), threads(), data, &data.join("identity"), 0, 1, config).await.unwrap()
 }
 
 /// The spares of small test files are kept whatever the machine's free space.
@@ -216,8 +220,10 @@ fn errors_name_operation_file_and_cause() {
 fn an_identity_file_too_short_is_refused() {
     with_data(|data| async move {
         std::fs::write(data.join("identity"), b"short").unwrap();
-        let error =
-            Disk::open(ring(), &data, &data.join("identity"), 0, 1, config()).await.map(drop).unwrap_err();
+        let error = Disk::open(ring(), threads(), &data, &data.join("identity"), 0, 1, config())
+            .await
+            .map(drop)
+            .unwrap_err();
         assert!(error.what.contains("identity"), "{}", error.what);
     });
 }

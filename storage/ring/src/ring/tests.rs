@@ -32,8 +32,8 @@ fn what_is_written_is_read_back() {
         assert_eq!(ring.write(Rc::clone(&file), Rc::clone(&memory), 5, 100).await.unwrap(), 5);
         assert_eq!(Rc::strong_count(&memory), 1, "the ring lets go of it before it answers");
         ring.sync_data(Rc::clone(&file)).await.unwrap();
-        let (read, bytes) = ring.read(file, Box::new(Aligned::zeroed(4096)), 99).await.unwrap();
-        assert_eq!((bytes, &read[..6]), (6, &b"\0hello"[..]));
+        let (read, bytes) = ring.read(file, Rc::new(Aligned::zeroed(4096)), 4096, 99).await.unwrap();
+        assert_eq!((bytes, &read[..6], Rc::strong_count(&read)), (6, &b"\0hello"[..], 1));
     });
 }
 
@@ -133,16 +133,52 @@ fn timers_fire_in_their_order_and_a_dropped_one_does_not() {
 #[test]
 fn calls_that_block_run_elsewhere_and_wake_the_core() {
     driven(|ring| async move {
-        let threads = Threads::new(ring.clone(), "test", 2).unwrap();
+        let threads = Threads::new("test", 2).unwrap();
         let me = std::thread::current().id();
         for number in 0..1000 {
-            let (got, thread) = threads.run(move || (number, std::thread::current().id())).await;
+            let (got, thread) = threads.run(&ring, move || (number, std::thread::current().id())).await;
             assert!(got == number && thread != me);
         }
-        let slow = threads.run(|| std::thread::sleep(Duration::from_millis(50)));
+        let slow = threads.run(&ring, || std::thread::sleep(Duration::from_millis(50)));
         let begun = Instant::now();
         slow.await;
         assert!(begun.elapsed() < Duration::from_secs(5), "woken, not found at some tick");
+    });
+}
+
+/// A panic of a call that nobody waits for costs no thread.
+#[test]
+fn threads_outlive_calls_that_panic() {
+    driven(|ring| async move {
+        let threads = Threads::new("test", 1).unwrap();
+        threads.begin(|| std::panic::panic_any("as planned"));
+        assert_eq!(threads.run(&ring, || 7).await, 7);
+    });
+}
+
+/// Nothing else wakes the one that waits: no timer, no answer.
+#[test]
+fn what_a_cancelled_task_wakes_by_its_end_runs_at_once() {
+    struct Rings(Rc<RefCell<Option<Waker>>>, Rc<Cell<bool>>);
+    impl Drop for Rings {
+        fn drop(&mut self) {
+            self.1.set(true);
+            self.0.borrow_mut().take().unwrap().wake();
+        }
+    }
+    driven(|ring| async move {
+        let (waker, rung) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(false)));
+        let rings = Rings(Rc::clone(&waker), Rc::clone(&rung));
+        let cancelled = ring.spawn(async move {
+            let _rings = rings;
+            std::future::pending::<()>().await;
+        });
+        let waits = ring.spawn(poll_fn(move |context| {
+            *waker.borrow_mut() = Some(context.waker().clone());
+            if rung.get() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        ring.spawn(async move { drop(cancelled) }).await;
+        waits.await;
     });
 }
 
