@@ -116,7 +116,7 @@ pub struct ServeArgs {
     /// Address of the port, UDP for QUIC and TCP for Kafka's clients [default: 127.0.0.1:9092]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// What clients are told to dial [default: the listen address]
+    /// What clients are told to dial [default: the listen address; Kafka's clients: the one they have reached]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
     /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9644]

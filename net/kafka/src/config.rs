@@ -10,6 +10,7 @@ pub struct ServerConfig {
     pub node: NodeId,
     /// Told to clients as the broker's address; absent: the address they have reached.
     pub advertise: Option<(String, u16)>,
+    /// Of this core: its share of the node's `max.connections`, which [`node_configs`](Self::node_configs) tells.
     pub connections_max: usize,
     /// `socket.request.max.bytes`: a connection that announces more is closed.
     pub request_bytes_max: usize,

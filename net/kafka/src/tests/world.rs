@@ -256,7 +256,7 @@ impl World {
         self.run();
     }
 
-    fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
+    pub(crate) fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
         self.logs.get(&fetch.partition).map_or(
             Ok(Fetched { log_start: Offset::ZERO, high_watermark: Offset::ZERO, frames: Vec::new() }),
             |log| log.fetch(fetch),
@@ -304,14 +304,7 @@ impl World {
                     }
                 }
             }
-            Request::DescribeCluster => Response::DescribeCluster(ClusterDescription {
-                cluster_id: 0xabc,
-                version: "1".into(),
-                nodes: Vec::new(),
-                topics_count: 0,
-                partitions_count: 0,
-                troubled: Vec::new(),
-            }),
+            Request::DescribeCluster => Response::DescribeCluster(cluster()),
             Request::InitProducer => Response::InitProducer(Ok(4711)),
             // Answered by those who test them.
             _ => return None,
@@ -384,6 +377,17 @@ impl World {
             self.server.handle_timeout(self.now);
         }
         self.run();
+    }
+}
+
+pub(crate) fn cluster() -> ClusterDescription {
+    ClusterDescription {
+        cluster_id: 0xabc,
+        version: "1".into(),
+        nodes: Vec::new(),
+        topics_count: 0,
+        partitions_count: 0,
+        troubled: Vec::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Peers that mean no good, or know no better. Every time the broker goes on serving the others, in bounded memory.
+//! Peers that mean no good, or know no better, over QUIC. Every time the broker goes on serving the others, in bounded
+//! memory.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -28,7 +29,7 @@ fn with_broker<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, std::path::
 
 /// A well-behaved client gets what it asks for.
 #[track_caller]
-fn serves_others(broker: &Broker) {
+pub(crate) fn serves_others(broker: &Broker) {
     let cli = broker.cli();
     cli.create("others", 2);
     let sent = lines::real(2_000);

@@ -10,6 +10,7 @@ mod damage;
 mod full_disk;
 mod groups;
 mod hostile;
+mod kafka_port;
 mod kill;
 mod memory;
 mod pause;

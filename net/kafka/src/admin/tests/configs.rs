@@ -109,7 +109,7 @@ fn resources_that_are_not_there_are_refused_one_by_one() {
 fn the_nodes_own_configs_are_told_as_they_are_in_force() {
     let mut world = World::with(crate::config::ServerConfig {
         topic_defaults: vec![("segment.ms".into(), "7".into())],
-        node_configs: vec![("log.dirs".into(), "/data".into())],
+        node_configs: vec![("log.dirs".into(), "/data".into()), ("max.connections".into(), "9999".into())],
         ..config()
     });
     for version in 1..=4 {
@@ -127,6 +127,7 @@ fn the_nodes_own_configs_are_told_as_they_are_in_force() {
         assert_eq!(told("default.replication.factor"), ("1".to_owned(), 5));
         assert_eq!(told("node.id"), ("7".to_owned(), 4));
         assert_eq!(told("log.dirs"), ("/data".to_owned(), 4));
+        assert_eq!(told("max.connections"), ("9999".to_owned(), 4), "the node's, not a core's share");
         assert_eq!(told("log.roll.ms"), ("7".to_owned(), 4));
         assert_eq!(told("advertised.listeners"), ("PLAINTEXT://127.0.0.1:9092".to_owned(), 4));
         assert_eq!(told("auto.create.topics.enable"), ("true".to_owned(), 5));
