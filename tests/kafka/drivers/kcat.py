@@ -3,10 +3,12 @@
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 import driver
 
@@ -45,13 +47,13 @@ class Kcat:
     # A key and a value a line: kcat sets no timestamps, and the same headers for all records of a call.
     def produce(self, topic, records, partition=None, codec="none", acks="all", idempotent=False):
         if any(one["value"] is None or one["timestamp"] is not None or one["headers"] for one in records):
-            raise driver.Unsupported("kcat sets no timestamps")
+            raise driver.Unsupported("kcat sets no timestamps and writes a line a record")
         where = [] if partition is None else ["-p", str(partition)]
         lines = b"".join(
             base64.b64decode(one["key"] or "") + b"\t" + base64.b64decode(one["value"]) + b"\n" for one in records
         )
         options = ["-X", f"acks={acks}", "-X", f"enable.idempotence={str(idempotent).lower()}"]
-        self.call("-P", "-t", topic, "-K", "\t", "-Z", "-z", codec, *where, *options, data=lines, wait_s=90)
+        self.call("-P", "-E", "-t", topic, "-K", "\t", "-Z", "-z", codec, *where, *options, data=lines, wait_s=90)
         return len(records)
 
     def read(self, topic, partition, start, count):
@@ -80,9 +82,18 @@ class Kcat:
         static = ["-X", f"group.instance.id={instance}"] if instance else []
         options = ["-X", "auto.offset.reset=earliest", "-X", "auto.commit.interval.ms=200"]
         options += ["-X", f"session.timeout.ms={session_ms}", "-X", "heartbeat.interval.ms=500", *static]
-        command = ["kcat", "-b", self.server, "-J", "-u", "-q", *options, "-G", group, *topics]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
-        self.members[member] = {"process": process, "out": out, "read": 0}
+        command = ["kcat", "-b", self.server, "-J", "-u", *options, "-G", group, *topics]
+        said = tempfile.NamedTemporaryFile()
+        process = subprocess.Popen(command, stdout=out, stderr=said)
+        self.members[member] = {"process": process, "out": out, "read": 0, "said": said}
+
+    def assignment(self, member):
+        """What it said last of its share: it tells each that is given and each that is taken."""
+        said = Path(self.members[member]["said"].name).read_text()
+        told = re.findall(r"rebalanced \(memberid [^)]*\): (assigned|revoked): *(.*)", said)
+        if not told or told[-1][0] == "revoked":
+            return []
+        return sorted([topic, int(at)] for topic, at in re.findall(r"(\S+) \[(\d+)\]", told[-1][1]))
 
     def poll(self, member, ms):
         time.sleep(ms / 1000)
@@ -98,6 +109,9 @@ class Kcat:
         process = self.members.pop(member)["process"]
         process.send_signal(signal.SIGTERM)
         process.wait(WAIT_S)
+
+    def transaction(self):
+        self.call("-P", "-t", "transacted", "-X", "transactional.id=t", data=b"x\n")
 
 
 driver.main(Kcat)
