@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import signal
 import subprocess
@@ -24,7 +23,7 @@ class Kcat:
         command = ["kcat", "-b", self.server, *arguments]
         done = subprocess.run(command, input=data, capture_output=True, timeout=wait_s)
         if done.returncode != 0:
-            raise RuntimeError(done.stderr.decode()[-500:])
+            raise RuntimeError(done.stderr.decode()[-2000:])
         return done.stdout
 
     def metadata(self, *arguments):
@@ -78,12 +77,12 @@ class Kcat:
     def join(self, member, group, topics, auto=False, instance=None, session_ms=6000, strategy="range"):
         if not auto:
             raise driver.Unsupported("kcat commits by itself only")
-        out = tempfile.TemporaryFile()
         static = ["-X", f"group.instance.id={instance}"] if instance else []
         options = ["-X", "auto.offset.reset=earliest", "-X", "auto.commit.interval.ms=200"]
         options += ["-X", f"session.timeout.ms={session_ms}", "-X", "heartbeat.interval.ms=500", *static]
         command = ["kcat", "-b", self.server, "-J", "-u", *options, "-G", group, *topics]
-        said = tempfile.NamedTemporaryFile()
+        # Read by name: with a file of its own, so that nothing here moves where kcat writes.
+        out, said = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
         process = subprocess.Popen(command, stdout=out, stderr=said)
         self.members[member] = {"process": process, "out": out, "read": 0, "said": said}
 
@@ -98,11 +97,11 @@ class Kcat:
     def poll(self, member, ms):
         time.sleep(ms / 1000)
         state = self.members[member]
-        state["out"].seek(state["read"])
-        data = state["out"].read()
+        with open(state["out"].name, "rb") as out:
+            out.seek(state["read"])
+            data = out.read()
         whole = data[: data.rfind(b"\n") + 1]
         state["read"] += len(whole)
-        state["out"].seek(0, os.SEEK_END)
         return [self.taken(line) for line in whole.splitlines()]
 
     def leave(self, member):

@@ -195,33 +195,41 @@ class Cuts:
 def idempotent_under_cuts(broker):
     """an idempotent producer whose connections are cut writes each record once, in order"""
     wrong = []
-    for name in KAFKA_CLIENTS:
-        ports = {}
-        cuts = Cuts(lambda: ports["broker"], 1.7)
-        with Broker("cuts", "--advertise", f"127.0.0.1:{cuts.port}") as own:
-            ports["broker"] = own.port
-            writer, reader = client(name, f"127.0.0.1:{cuts.port}"), client("confluent-kafka", own.address)
-            try:
-                topic, sent = features.name("cut"), []
-                features.until("made", 30, lambda: made(reader, topic))
-                while len(sent) < 60_000 or cuts.rounds < 3:
-                    turn = records.plain(10_000, f"{len(sent)}")
-                    writer.ask("produce", topic=topic, records=turn, idempotent=True)
-                    sent += turn
-                # The broker tells its clients to come this way, the one that reads too.
-                cuts.is_calm = True
-                with client("confluent-kafka", own.address) as check:
-                    differs = once_in_order(check, topic, sent)
-                if differs:
-                    wrong.append(f"{name}: {differs} after {cuts.rounds} cuts")
-            except Refused as refused:
-                wrong.append(f"{name}: {refused} {getattr(refused, 'trace', '')}")
-            finally:
-                cuts.stop()
-                writer.kill()
-                reader.kill()
+    together = [threading.Thread(target=write_under_cuts, args=(name, wrong)) for name in KAFKA_CLIENTS]
+    for one in together:
+        one.start()
+    for one in together:
+        one.join()
     if wrong:
         raise AssertionError("; ".join(wrong))
+
+
+def write_under_cuts(name, wrong):
+    """Each client has a broker of its own: it is told to come by way of the cuts."""
+    ports = {}
+    cuts = Cuts(lambda: ports["broker"], 1.7)
+    with Broker(f"cuts-{name}", "--advertise", f"127.0.0.1:{cuts.port}") as own:
+        ports["broker"] = own.port
+        writer, reader = client(name, f"127.0.0.1:{cuts.port}"), client("confluent-kafka", own.address)
+        try:
+            topic, sent = features.name("cut"), []
+            features.until("made", 30, lambda: made(reader, topic))
+            while len(sent) < 60_000 or cuts.rounds < 3:
+                turn = records.plain(10_000, f"{len(sent)}")
+                writer.ask("produce", topic=topic, records=turn, idempotent=True)
+                sent += turn
+            # Who reads comes this way, too.
+            cuts.is_calm = True
+            with client("confluent-kafka", own.address) as check:
+                differs = once_in_order(check, topic, sent)
+            if differs:
+                wrong.append(f"{name}: {differs} after {cuts.rounds} cuts")
+        except Exception as error:  # of a thread: told by the scenario
+            wrong.append(f"{name}: {type(error).__name__}: {error} {getattr(error, 'trace', '')}")
+        finally:
+            cuts.stop()
+            writer.kill()
+            reader.kill()
 
 
 CUT_PARTITIONS = 3
