@@ -80,6 +80,7 @@ class Kcat:
         static = ["-X", f"group.instance.id={instance}"] if instance else []
         options = ["-X", "auto.offset.reset=earliest", "-X", "auto.commit.interval.ms=200"]
         options += ["-X", f"session.timeout.ms={session_ms}", "-X", "heartbeat.interval.ms=500", *static]
+        options += ["-X", f"partition.assignment.strategy={strategy}"]
         command = ["kcat", "-b", self.server, "-J", "-u", *options, "-G", group, *topics]
         # Read by name: with a file of its own, so that nothing here moves where kcat writes.
         out, said = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
@@ -87,12 +88,14 @@ class Kcat:
         self.members[member] = {"process": process, "out": out, "read": 0, "said": said}
 
     def assignment(self, member):
-        """What it said last of its share: it tells each that is given and each that is taken."""
+        """From what it says of each change: what is given, what is taken."""
         said = Path(self.members[member]["said"].name).read_text()
-        told = re.findall(r"rebalanced \(memberid [^)]*\): (assigned|revoked): *(.*)", said)
-        if not told or told[-1][0] == "revoked":
-            return []
-        return sorted([topic, int(at)] for topic, at in re.findall(r"(\S+) \[(\d+)\]", told[-1][1]))
+        held = set()
+        # "(memberid ...): assigned: t [0], t [1]" or "incremental assignment of 1 partition(s) (memberid ...): t [0]"
+        for line in re.findall(r"^% Group \S+ rebalanced(.*)$", said, re.MULTILINE):
+            changed = {(topic, int(at)) for topic, at in re.findall(r"(\S+) \[(\d+)\]", line)}
+            held = held - changed if "revoke" in line.partition(" [")[0] else held | changed
+        return sorted([topic, at] for topic, at in held)
 
     def poll(self, member, ms):
         time.sleep(ms / 1000)

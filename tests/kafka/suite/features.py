@@ -431,7 +431,7 @@ def static_member(client):
 @feature("groups")
 def cooperative(client):
     """cooperative rebalancing"""
-    if client.name not in ("confluent-kafka", "rdkafka"):
+    if client.name not in ("confluent-kafka", "kcat", "rdkafka"):
         raise Unsupported("the client has no cooperative assignor")
     topic, group = make(client, "coop", partitions=3), name("g")
     client.ask("produce", topic=topic, records=suits(client, 60))

@@ -260,7 +260,7 @@ def made(admin, topic):
 
 
 class Tools:
-    """Kafka's tool names beside millstream, where deploy/kafka-tools/install puts them, in a directory for the while."""
+    """Kafka's tool names beside millstream, where deploy/kafka-tools/install puts them, in a passing directory."""
 
     def __init__(self, broker):
         self.server = ["--bootstrap-server", broker.address]
@@ -324,7 +324,8 @@ def all_tools(broker):
         one = ["--topic", topic]
         made = tools.ask("kafka-topics.sh", "--create", *one, "--partitions", "2", "--config", "retention.ms=3600000")
         expect_in("created", made, f"Created topic {topic}.")
-        expect_in("described", tools.ask("kafka-topics.sh", "--describe", *one), "PartitionCount: 2", "retention.ms=3600000")
+        told = tools.ask("kafka-topics.sh", "--describe", *one)
+        expect_in("described", told, "PartitionCount: 2", "retention.ms=3600000")
 
         keyed = "".join(f"key-{n % 10}:{line}\n" for n, line in enumerate(lines))
         by_key = ["--property", "parse.key=true", "--property", "key.separator=:"]
@@ -381,7 +382,7 @@ def held(tools, group, topic):
 
 @scenario
 def one_command_line_on_both_roads(broker):
-    """what `millstream produce` writes over Kafka's protocol is read over QUIC and the other way round, in groups too"""
+    """what `millstream produce` writes over Kafka's protocol is read over QUIC and the reverse, in groups too"""
     lines = [f"key-{n % 10}:value-{n}" for n in range(200)]
     wanted = sorted(line.replace(":", "\t") for line in lines)
     with Tools(broker) as tools:
