@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Real Kafka clients against the real broker. See tests/kafka/README.md.
 
-    tests/kafka/run.py                              everything; the table is compared with net/KAFKA.md
-    tests/kafka/run.py --page                       the same, and the table is written there
+    tests/kafka/run.py                              everything; the tables are compared with net/KAFKA.md
+    tests/kafka/run.py --page                       the same, and the tables are written there
     tests/kafka/run.py --clients kafkajs,kcat --features groups.,produce.codec_zstd --scenarios chat
 """
 

@@ -230,7 +230,7 @@ class AioKafka:
         return sorted([where.topic, where.partition, place.offset] for where, place in found.items())
 
     def delete_group(self, group):
-        raise driver.Unsupported("aiokafka's admin client cannot")
+        raise driver.Unsupported("aiokafka lists and describes groups and deletes none")
 
     def transaction(self):
         async def work():

@@ -16,6 +16,13 @@ def taken(one):
     return driver.record(one.partition, one.offset, one.key, one.value, one.headers, one.timestamp)
 
 
+def check(answers):
+    """Of answers that come back in words."""
+    wrong = [answer for answer in answers.values() if answer != "OK"]
+    if wrong:
+        raise RuntimeError("; ".join(map(str, wrong)))
+
+
 class KafkaPython:
     def __init__(self, server):
         self.server = server
@@ -54,7 +61,8 @@ class KafkaPython:
         return {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in entries.items()}
 
     def alter_config(self, topic, key, value):
-        self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {key: value})])
+        done = self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {key: value})])
+        check(done["topic"])
 
     def delete_records(self, topic, partition, before):
         self.admin.delete_records({TopicPartition(topic, partition): before}, timeout_ms=WAIT_MS)
@@ -171,7 +179,7 @@ class KafkaPython:
         return sorted([where.topic, where.partition, place.offset] for where, place in found.items())
 
     def delete_group(self, group):
-        self.admin.delete_groups([group])
+        check(self.admin.delete_groups([group]))
 
     def transaction(self):
         producer = KafkaProducer(bootstrap_servers=self.server, transactional_id="t", max_block_ms=10_000)

@@ -70,7 +70,7 @@ class KafkaJs {
     const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
     const topics = [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }]
     return this.admin(async admin => {
-      if (!(await admin.createTopics({ topics, waitForLeaders: true }))) throw new Error('exists')
+      if (!(await admin.createTopics({ topics, waitForLeaders: true }))) throw new Error('createTopics returns false')
     })
   }
   topics() {
@@ -253,8 +253,8 @@ async function answer(driver, { op, ...request }) {
     return { ok: (await driver[op](request)) ?? null }
   } catch (error) {
     if (error instanceof Unsupported) return { unsupported: error.message }
-    const causes = (error.partitions || error.errors || []).map(one => one.error || one).join(', ')
-    return { error: `${error.name}: ${error.message} ${causes}`, trace: error.stack }
+    const causes = (error.partitions || error.errors || error.groups || []).map(one => (one.error && one.error.type) || one.error || one).join(', ')
+    return { error: `${error.name}: ${error.type || ''} ${error.message} ${causes}`, trace: error.stack }
   }
 }
 

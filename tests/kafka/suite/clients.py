@@ -29,8 +29,12 @@ COMMANDS = {
 }
 KAFKA_CLIENTS = [name for name in COMMANDS if name != "millstream"]
 ANSWER_S = 120
-# Members of a new group wait 3 s for others: right for services, long for hundreds of groups.
-QUICK_GROUPS = {"kafka__group__initial__rebalance__delay__ms": 300}
+# Members of a new group wait 3 s for others, and a dead one is waited for at least 6 s: right for services, long for
+# hundreds of groups.
+QUICK_GROUPS = {
+    "kafka__group__initial__rebalance__delay__ms": 300,
+    "kafka__group__min__session__timeout__ms": 2000,
+}
 
 
 class Unsupported(Exception):

@@ -1,11 +1,11 @@
-"""The compatibility page: client by client, feature by feature, from a run. What stands around the table is written
-by hand in net/KAFKA.md; the table stands between two marks."""
+"""The compatibility page: client by client, feature by feature, from a run. What stands around its two tables is
+written by hand in net/KAFKA.md; each table stands between two marks."""
 
 import clients
 import features
 
 PAGE = clients.ROOT / "net" / "KAFKA.md"
-BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+REFUSED = "refused"
 SIGNS = {"works": "yes", "none": "-", "fails": "NO"}
 
 
@@ -25,6 +25,8 @@ def table(results):
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     notes = []
     for area, function in features.FEATURES:
+        if area == REFUSED:
+            continue
         row, cells = f"{area}.{function.__name__}", []
         for name in clients.KAFKA_CLIENTS:
             found = results.get((name, row), {"outcome": "none", "note": "not tried"})
@@ -40,18 +42,39 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
-def split():
+def refused(results):
+    """What is refused, and what each client that can ask for it raises then."""
+    lines = ["| | raised by the client |", "|---|---|"]
+    for area, function in features.FEATURES:
+        if area != REFUSED:
+            continue
+        raised = {}
+        for name in clients.KAFKA_CLIENTS:
+            found = results.get((name, f"{area}.{function.__name__}"))
+            if found and found["outcome"] != "none":
+                note = found["note"] if found["outcome"] == "works" else "NO"
+                raised.setdefault(note, []).append(name)
+        cells = "; ".join(f"{note}: {', '.join(names)}" for note, names in sorted(raised.items(), key=by_most))
+        lines.append(f"| {function.__doc__.splitlines()[0]} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def by_most(entry):
+    return -len(entry[1]), entry[0]
+
+
+def renewed(results):
     text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return before, after
+    for mark, made in (("table", table(results)), (REFUSED, refused(results))):
+        begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + made + end + rest.split(end)[1]
+    return text
 
 
 def is_current(results):
-    before, after = split()
-    return PAGE.read_text() == before + BEGIN + table(results) + END + after
+    return PAGE.read_text() == renewed(results)
 
 
 def write(results):
-    before, after = split()
-    PAGE.write_text(before + BEGIN + table(results) + END + after)
+    PAGE.write_text(renewed(results))
