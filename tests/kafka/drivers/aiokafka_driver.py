@@ -7,12 +7,13 @@ import time
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaConnectionError, for_code
 
 import driver
 
 WAIT_S = 20
 WAIT_MS = WAIT_S * 1000
+START_TRIES = 10
 
 
 def taken(one):
@@ -23,6 +24,21 @@ def check(codes):
     for code in codes:
         if code:
             raise for_code(code)()
+
+
+async def started(make):
+    """aiokafka gives up when its very first connection is cut; who uses it tries again."""
+    tries = 1
+    while True:
+        client = make()
+        try:
+            await client.start()
+            return client
+        except KafkaConnectionError:
+            await client.stop()
+            if tries == START_TRIES:
+                raise
+            tries += 1
 
 
 class AioKafka:
@@ -115,16 +131,18 @@ class AioKafka:
 
     def produce(self, topic, records, partition=None, codec="none", acks="all", idempotent=False):
         async def work():
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self.server,
-                compression_type=None if codec == "none" else codec,
-                acks=acks,
-                enable_idempotence=idempotent,
-                linger_ms=5,
-                request_timeout_ms=60_000,
-                retry_backoff_ms=100,
-            )
-            await producer.start()
+            def make():
+                return AIOKafkaProducer(
+                    bootstrap_servers=self.server,
+                    compression_type=None if codec == "none" else codec,
+                    acks=acks,
+                    enable_idempotence=idempotent,
+                    linger_ms=5,
+                    request_timeout_ms=60_000,
+                    retry_backoff_ms=100,
+                )
+
+            producer = await started(make)
             try:
                 sent = [
                     await producer.send(
