@@ -152,6 +152,10 @@ pub struct LoadArgs {
     /// How long a record waits for others to share its batch
     #[arg(long, default_value_t = 0, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(0..=60_000_000), help_heading = "Producers")]
     pub linger_us: u64,
+    /// Setting of the client library beyond these, for --driver kafka of librdkafka's producer, such as
+    /// enable.idempotence=true; may be repeated
+    #[arg(long = "client-config", value_name = "KEY=VALUE", value_parser = parse_config, help_heading = "Producers")]
+    pub client_configs: Vec<(String, String)>,
     /// Records of each producer that may be unanswered; 1: one at a time
     #[arg(long, default_value = "100k", value_name = "RECORDS", value_parser = parse_records, help_heading = "Producers")]
     pub window: u64,

@@ -171,6 +171,8 @@ pub struct ProducerSpec {
     pub compression: Compression,
     pub batch_bytes: usize,
     pub linger_us: u64,
+    /// Names and values of the library's own settings.
+    pub client_configs: Vec<(String, String)>,
     /// Bytes and records that the generator leaves unanswered at most; a library's own limits must be above.
     pub memory_bytes: usize,
     pub window: usize,

@@ -389,6 +389,7 @@ impl<'a> Run<'a> {
             compression: self.load.compression,
             batch_bytes: self.load.batch_bytes,
             linger_us: self.load.linger_us,
+            client_configs: self.load.client_configs.clone(),
             memory_bytes: self.load.memory,
             window: self.load.window as usize,
         }

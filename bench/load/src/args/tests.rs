@@ -42,13 +42,14 @@ fn without_flags_the_loop_is_open_and_writes_are_durable() {
 fn flags_are_read_with_their_units() {
     let line = "--driver kafka --rate 1.5m --arrivals poisson --record-bytes 100:80%,10k:20% --keys zipf:1k:1.2 \
                 --partitions 10k --spread round --broker-pid 12,13 --broker-pid 14 --batch-bytes 256k --window 1 \
-                --durability memory --config a=b=c";
+                --durability memory --config a=b=c --client-config d=e";
     let (load, _) = produce(line);
     assert_eq!((load.driver, load.rate), (Driver::Kafka, Rate::PerSecond(1.5e6)));
     assert_eq!((load.partitions, load.spread), (10_000, Spread::Round));
     assert_eq!(load.broker_pid, [12, 13, 14]);
     assert_eq!((load.batch_bytes, load.window), (256 << 10, 1));
     assert_eq!(load.configs, [("a".to_owned(), "b=c".to_owned())]);
+    assert_eq!(load.client_configs, [("d".to_owned(), "e".to_owned())]);
     assert_eq!(produce("--rate max").0.rate, Rate::Max);
 }
 

@@ -17,6 +17,7 @@ pub(super) fn place(topic: &str, partition: u32) -> String {
 /// Says so before anything was sent.
 pub(super) fn refuse_producer(system: &'static str, spec: &ProducerSpec) -> Result<(), SystemError> {
     let unsupported = |what: &str| Err(SystemError::Unsupported { system, what: what.to_owned() });
+    refuse_configs(system, &spec.client_configs)?;
     match (spec.acks, spec.compression) {
         (Acks::None, _) => unsupported("acks none: this driver waits for every answer"),
         (_, Compression::Lz4 | Compression::Zstd) => unsupported("compression: its client has none"),
@@ -160,6 +161,7 @@ mod tests {
             compression,
             batch_bytes: 1024,
             linger_us: 0,
+            client_configs: Vec::new(),
             memory_bytes: 1 << 20,
             window: 100,
         };

@@ -166,7 +166,6 @@ fn producer_config(servers: &str, spec: &ProducerSpec) -> ClientConfig {
     config
         .set("acks", acks)
         .set("compression.type", compression)
-        .set("enable.idempotence", (acks == "all").to_string())
         .set("batch.size", spec.batch_bytes.to_string())
         .set("batch.num.messages", "1000000")
         .set("linger.ms", format!("{}", spec.linger_us as f64 / 1000.0))
@@ -175,6 +174,9 @@ fn producer_config(servers: &str, spec: &ProducerSpec) -> ClientConfig {
         .set("message.max.bytes", (64 << 20).max(2 * spec.batch_bytes).to_string())
         .set("queue.buffering.max.kbytes", (QUEUE_SHARE * spec.memory_bytes / 1024 + (64 << 10)).to_string())
         .set("queue.buffering.max.messages", (QUEUE_SHARE * spec.window).to_string());
+    for (key, value) in &spec.client_configs {
+        config.set(key, value);
+    }
     config
 }
 

@@ -108,6 +108,10 @@ impl System for Native {
         outcomes: Outcomes,
     ) -> Pending<'a, Result<Box<dyn Producer>, SystemError>> {
         Box::pin(async move {
+            if let Some((key, _)) = spec.client_configs.first() {
+                let what = format!("client config {key}: the SDK's are all flags");
+                return Err(SystemError::Unsupported { system: "Millstream", what });
+            }
             let client = client(&self.config).await?;
             let producer = client.producer(producer_config(spec));
             let producer = producer.map_err(|error| SystemError::Send(error.to_string()))?;
