@@ -39,6 +39,8 @@ struct Inner {
     gates: Gates,
     buffers: Buffers,
     zeros: Zeros,
+    /// The file system has not said that it cannot.
+    can_set_aside: Cell<bool>,
     spares: RefCell<Spares>,
     /// Appends have places of their own: no amount of reading keeps a producer waiting.
     writes: Semaphore,
@@ -89,6 +91,7 @@ impl Disk {
             gates: Gates::default(),
             buffers,
             zeros: Zeros::new(config.zero_bytes_max),
+            can_set_aside: Cell::new(true),
             spares: RefCell::new(spares),
             writes: Semaphore::new(config.operations_max.max(1) as u64),
             others: Semaphore::new(config.operations_max.max(1) as u64),
@@ -184,7 +187,7 @@ impl Disk {
 enum Kind {
     Write { bytes: u64 },
     Read,
-    Zero { bytes: u64 },
+    Zero,
     Other,
 }
 
@@ -195,7 +198,7 @@ impl Kind {
                 Self::Write { bytes: parts.iter().map(|part| part.len() as u64).sum() }
             }
             DiskOp::Read { .. } => Self::Read,
-            DiskOp::Zero { from, to, .. } => Self::Zero { bytes: to.saturating_sub(*from) },
+            DiskOp::Zero { .. } => Self::Zero,
             DiskOp::List
             | DiskOp::ReadFile { .. }
             | DiskOp::ReplaceFile { .. }
@@ -212,7 +215,7 @@ impl Inner {
         match op {
             DiskOp::Write { segment, position, parts } => self.write(log, segment, position, parts).await,
             DiskOp::Read { segment, position, bytes } => self.read(log, segment, position, bytes).await,
-            DiskOp::Zero { segment, from, to } => self.zero(log, segment, from, to).await,
+            DiskOp::Zero { segment, from, to, bulk } => self.zero(log, segment, from, to, bulk).await,
             DiskOp::List => {
                 let path = log_directory(&self.data, log);
                 Ok(DiskReply::Listed(self.threads.run(&self.ring, move || small::list_log(&path)).await?))
@@ -252,14 +255,21 @@ impl Inner {
         Ok(DiskReply::Bytes(read.map_err(|error| disk_error("read", &path, &error))?))
     }
 
-    async fn zero(&self, log: LogId, segment: SegmentId, from: u64, to: u64) -> DiskResult {
+    async fn zero(&self, log: LogId, segment: SegmentId, from: u64, to: u64, bulk: bool) -> DiskResult {
         let block = BLOCK_BYTES as u64;
         assert!(
             from <= to && from.is_multiple_of(block) && to.is_multiple_of(block),
             "whole blocks are zeroed"
         );
-        self.zeroed_at.set(Some(Instant::now()));
         let path = self.path(log, FileName::Segment(segment));
+        if bulk && self.can_set_aside.get() {
+            let file = self.segment(log, segment, &path).await?;
+            match self.set_aside(&file, from, to).await {
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.can_set_aside.set(false),
+                made => return done(made.map_err(|error| disk_error("set room aside in", &path, &error))),
+            }
+        }
+        self.zeroed_at.set(Some(Instant::now()));
         let filled = if to - from <= self.zeros.bytes_max() {
             let file = self.segment(log, segment, &path).await?;
             self.zeros.fill(&self.ring, &file, from, to).await
@@ -274,7 +284,13 @@ impl Inner {
                 Err(error) => Err(error),
             }
         };
+        self.stats.borrow_mut().zero_bytes += if filled.is_ok() { to - from } else { 0 };
         done(filled.map_err(|error| disk_error("zero", &path, &error)))
+    }
+
+    async fn set_aside(&self, file: &Rc<Open>, from: u64, to: u64) -> io::Result<()> {
+        self.ring.set_aside(Rc::clone(file) as _, from, to).await?;
+        self.ring.sync_data(Rc::clone(file) as _).await
     }
 
     async fn make_segment(&self, log: LogId, segment: SegmentId) -> DiskResult {
@@ -398,10 +414,7 @@ impl Inner {
                     stats.read_bytes += bytes.len() as u64;
                 }
             }
-            Kind::Zero { bytes } => {
-                stats.zero.record(took);
-                stats.zero_bytes += bytes;
-            }
+            Kind::Zero => stats.zero.record(took),
             Kind::Other => stats.other.record(took),
         }
     }

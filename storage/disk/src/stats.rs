@@ -10,8 +10,9 @@ pub struct DiskStats {
     pub write_bytes: u64,
     pub read: LatencyHistogram,
     pub read_bytes: u64,
-    /// Filling segments with zeros, per operation.
+    /// Making room in segments, per operation.
     pub zero: LatencyHistogram,
+    /// Zeros written; room that was only set aside has none.
     pub zero_bytes: u64,
     /// Everything else: small files, directories, removals.
     pub other: LatencyHistogram,

@@ -35,6 +35,9 @@ pub(crate) const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 /// Zeroed room ahead of the writer: at first, and at most (doubling between).
 pub(crate) const ROOM_STEP_MIN_BYTES: u64 = 64 << 10;
 pub(crate) const ROOM_STEP_MAX_BYTES: u64 = 32 << 20;
+/// Room for writes of at least so many bytes is only set aside, not filled with zeros: from here on what the file system
+/// notes for each costs less than writing everything twice.
+pub(crate) const BULK_WRITE_BYTES: u64 = 128 << 10;
 /// An owner's state in the checkpoint is no larger.
 pub const APP_STATE_BYTES_MAX: usize = 16 << 20;
 /// Without an append for this long a log gives back its memory.

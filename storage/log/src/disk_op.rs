@@ -83,8 +83,10 @@ pub enum DiskOp {
     /// Durably makes the segment file: a recycled spare if there is one, an empty file otherwise.
     /// Answers [`DiskReply::Made`].
     MakeSegment { segment: SegmentId },
-    /// Durably fills `from..to` of the segment with zeros (whole blocks, past the file's end so far).
-    Zero { segment: SegmentId, from: u64, to: u64 },
+    /// Durably makes `from..to` of the segment read as zeros (whole blocks, past the file's end so far). `bulk`: large
+    /// writes will follow, so that the file system may put the zeros off: each write then costs it a note of its own,
+    /// which for large ones is less than everything written twice.
+    Zero { segment: SegmentId, from: u64, to: u64, bulk: bool },
     /// Writes `parts` back to back at `position` (a block's start), padded with zeros to a whole block.
     /// Durable (`O_DSYNC`). The room is there: made by `Zero` or recycled.
     Write { segment: SegmentId, position: u64, parts: Vec<Bytes> },

@@ -2,7 +2,7 @@
 //! write there extends no file and costs one flush. `Zero` only ever touches what lies behind `end`, `Write`
 //! only what lies before it, so the two may be under way together.
 
-use crate::config::{ROOM_STEP_MAX_BYTES, ROOM_STEP_MIN_BYTES};
+use crate::config::{BULK_WRITE_BYTES, ROOM_STEP_MAX_BYTES, ROOM_STEP_MIN_BYTES};
 use crate::disk_op::{DiskOp, SegmentId};
 use crate::ops::Purpose;
 use crate::segment::block_end;
@@ -49,8 +49,15 @@ impl Room {
     }
 
     /// What to ask the disk so that `used` bytes fit and the writer does not catch up; `cap` is where the
-    /// segment ends at the latest. `step_bytes` is how far to go ahead, and grows with use.
-    pub(crate) fn poll(&mut self, used: u64, cap: u64, step_bytes: &mut u64) -> Option<(Purpose, DiskOp)> {
+    /// segment ends at the latest. `step_bytes` is how far to go ahead, and grows with use; `write_bytes` what one
+    /// write carries at present.
+    pub(crate) fn poll(
+        &mut self,
+        used: u64,
+        cap: u64,
+        step_bytes: &mut u64,
+        write_bytes: u64,
+    ) -> Option<(Purpose, DiskOp)> {
         let segment = self.segment;
         match self.file {
             File::Absent => {
@@ -69,7 +76,9 @@ impl Room {
                 let to = block_end((self.end.max(used) + *step_bytes).min(cap));
                 *step_bytes = (*step_bytes * 2).min(ROOM_STEP_MAX_BYTES);
                 self.zeroing = true;
-                Some((Purpose::Zero { segment, to }, DiskOp::Zero { segment, from: self.end, to }))
+                let bulk = write_bytes >= BULK_WRITE_BYTES;
+                reach::mark!("log.room_for_large_writes", bulk);
+                Some((Purpose::Zero { segment, to }, DiskOp::Zero { segment, from: self.end, to, bulk }))
             }
         }
     }
@@ -119,7 +128,7 @@ mod tests {
     use super::*;
 
     fn zero(room: &mut Room, used: u64, cap: u64, step: &mut u64) -> Option<(u64, u64)> {
-        let op = room.poll(used, cap, step)?.1;
+        let op = room.poll(used, cap, step, 0)?.1;
         let DiskOp::Zero { from, to, .. } = op else { panic!("{op:?}") };
         Some((from, to))
     }
@@ -128,9 +137,9 @@ mod tests {
     fn room_grows_with_use_and_stays_inside_the_segment() {
         let mut step = ROOM_STEP_MIN_BYTES;
         let mut room = Room::absent(SegmentId(1));
-        let made = room.poll(0, 1 << 20, &mut step).unwrap().1;
+        let made = room.poll(0, 1 << 20, &mut step, 0).unwrap().1;
         assert_eq!(made, DiskOp::MakeSegment { segment: SegmentId(1) });
-        assert!(room.poll(0, 1 << 20, &mut step).is_none());
+        assert!(room.poll(0, 1 << 20, &mut step, 0).is_none());
         room.on_made(1, 0);
         let mut zeroed = Vec::new();
         let mut used = 4096 + 100;
@@ -148,10 +157,26 @@ mod tests {
     }
 
     #[test]
+    fn zeros_are_put_off_where_writes_are_large() {
+        let mut step = ROOM_STEP_MIN_BYTES;
+        let mut room = Room::absent(SegmentId(1));
+        room.poll(0, 1 << 20, &mut step, 0);
+        room.on_made(1, 0);
+        for (used, write_bytes, put_off) in
+            [(4096, BULK_WRITE_BYTES - 1, false), (65536, BULK_WRITE_BYTES, true)]
+        {
+            let (_, asked) = room.poll(used, 1 << 20, &mut step, write_bytes).unwrap();
+            let DiskOp::Zero { to, bulk, .. } = asked else { panic!("{asked:?}") };
+            assert_eq!(bulk, put_off);
+            room.on_zeroed(to);
+        }
+    }
+
+    #[test]
     fn one_large_frame_gets_what_it_needs() {
         let mut step = ROOM_STEP_MIN_BYTES;
         let mut room = Room::absent(SegmentId(1));
-        room.poll(0, 1 << 16, &mut step);
+        room.poll(0, 1 << 16, &mut step, 0);
         room.on_made(1, 0);
         let (from, to) = zero(&mut room, 1 << 20, 1 << 16, &mut step).unwrap();
         assert_eq!((from, to), (0, 1 << 20));
@@ -161,8 +186,8 @@ mod tests {
     fn recycled_file_needs_no_zeros() {
         let mut step = ROOM_STEP_MIN_BYTES;
         let mut room = Room::absent(SegmentId(1));
-        room.poll(0, 1 << 20, &mut step);
+        room.poll(0, 1 << 20, &mut step, 0);
         room.on_made(2, 1 << 20);
-        assert!(room.poll(1 << 19, 1 << 20, &mut step).is_none());
+        assert!(room.poll(1 << 19, 1 << 20, &mut step, 0).is_none());
     }
 }

@@ -196,6 +196,22 @@ impl Ring {
         op.await.0.map(drop)
     }
 
+    /// Sets `from..to` of `file` aside, making it longer where it ends before `to`; what was never written there reads as
+    /// zeros. Durable once [`sync_data`](Self::sync_data) has followed.
+    ///
+    /// # Errors
+    /// Those of the system; file systems that cannot say `EOPNOTSUPP`.
+    ///
+    /// # Cancel safety
+    /// What was begun is done.
+    pub async fn set_aside(&self, file: Rc<dyn AsFd>, from: u64, to: u64) -> io::Result<()> {
+        let descriptor = types::Fd(file.as_fd().as_raw_fd());
+        let entry = opcode::Fallocate::new(descriptor, to - from).offset(from).build();
+        // SAFETY: takes no memory; the descriptor is held until the kernel has answered.
+        let op = unsafe { self.begin(&entry, Held::File(file)) };
+        op.await.0.map(drop)
+    }
+
     /// Waits so long, at least.
     pub async fn sleep(&self, duration: Duration) {
         let mut timer = Timer { ring: self, due: Instant::now() + duration, id: None };

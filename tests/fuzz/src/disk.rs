@@ -98,7 +98,7 @@ fn done(files: &mut Files, op: DiskOp) -> DiskResult {
             files.insert(FileName::Segment(segment), Vec::new());
             Ok(DiskReply::Made { file_bytes: 0, first_block: Bytes::new() })
         }
-        DiskOp::Zero { segment, from, to } => {
+        DiskOp::Zero { segment, from, to, .. } => {
             assert!(from <= to && to <= FILE_BYTES_MAX, "room from {from} to {to}");
             let file = segment_file(files, FileName::Segment(segment))?;
             file.resize(file.len().max(to as usize), 0);

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::os::unix::fs::MetadataExt;
 
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -71,7 +72,9 @@ fn parts_are_written_back_to_back_and_padded_with_zeros() {
     with_data(|data| async move {
         let disk = open(&data, config()).await;
         assert_eq!(make(&disk, LOG, ONE).await, (0, Bytes::new()));
-        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 4 * BLOCK as u64 }).await.unwrap();
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 4 * BLOCK as u64, bulk: false })
+            .await
+            .unwrap();
         disk.run(LOG, write(BLOCK as u64, &[b"abc", b"", &[9; 5000]])).await.unwrap();
         // A shorter write of the same size class must not show what its buffer held before.
         disk.run(LOG, write(BLOCK as u64, &[b"abcd", &[8; 4097]])).await.unwrap();
@@ -118,10 +121,31 @@ fn large_rooms_are_zeroed_in_pieces() {
     with_data(|data| async move {
         let disk = open(&data, DiskConfig { zero_bytes_max: 64 << 10, ..config() }).await;
         make(&disk, LOG, ONE).await;
-        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: (1 << 20) + BLOCK as u64 }).await.unwrap();
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: (1 << 20) + BLOCK as u64, bulk: false })
+            .await
+            .unwrap();
         let bytes = read(&disk, 0, 4 << 20).await;
         assert_eq!(bytes.len(), (1 << 20) + BLOCK);
         assert!(bytes.iter().all(|byte| *byte == 0));
+    });
+}
+
+#[test]
+fn room_for_large_writes_is_set_aside_and_reads_as_zeros() {
+    with_data(|data| async move {
+        let disk = open(&data, config()).await;
+        make(&disk, LOG, ONE).await;
+        let room = 4 << 20;
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: room, bulk: true }).await.unwrap();
+        let path = log_directory(&data, LOG).join(file_name(FileName::Segment(ONE)));
+        let file = std::fs::metadata(path).unwrap();
+        assert_eq!((file.len(), file.blocks() * 512 >= room), (room, true), "its blocks are its own");
+        assert_eq!(disk.stats().zero_bytes, 0, "nothing was written twice");
+        disk.run(LOG, write(1 << 20, &[b"in the middle"])).await.unwrap();
+        let bytes = read(&disk, 0, room as usize).await;
+        assert_eq!(bytes.len() as u64, room);
+        assert_eq!(&bytes[1 << 20..(1 << 20) + 13], b"in the middle");
+        assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), 13);
     });
 }
 
@@ -131,7 +155,7 @@ fn a_retired_segment_comes_back_as_another_log_s_with_its_old_first_block() {
         let disk = open(&data, DiskConfig { spares_max: 1, ..config() }).await;
         for segment in [ONE, SegmentId(2)] {
             make(&disk, LOG, segment).await;
-            disk.run(LOG, DiskOp::Zero { segment, from: 0, to: 1 << 20 }).await.unwrap();
+            disk.run(LOG, DiskOp::Zero { segment, from: 0, to: 1 << 20, bulk: false }).await.unwrap();
         }
         disk.run(LOG, write(0, &[b"former life"])).await.unwrap();
         disk.run(LOG, DiskOp::RetireSegment { segment: ONE }).await.unwrap();
@@ -156,7 +180,7 @@ fn spares_are_given_up_when_space_is_short() {
     with_data(|data| async move {
         let disk = open(&data, config()).await;
         make(&disk, LOG, ONE).await;
-        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 1 << 20 }).await.unwrap();
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 1 << 20, bulk: false }).await.unwrap();
         disk.run(LOG, DiskOp::RetireSegment { segment: ONE }).await.unwrap();
         assert!(disk.free_bytes().await.unwrap() > 0);
         assert_eq!(disk.stats().spares, 1);
@@ -166,7 +190,7 @@ fn spares_are_given_up_when_space_is_short() {
         assert_eq!(disk.stats().spares, 0);
         assert!(small::list_files(&data.join("spare")).unwrap().is_empty());
         make(&disk, LOG, ONE).await;
-        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 1 << 20 }).await.unwrap();
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 1 << 20, bulk: false }).await.unwrap();
         disk.run(LOG, DiskOp::RetireSegment { segment: ONE }).await.unwrap();
         assert_eq!(disk.stats().spares, 0, "nor is another one kept");
     });
@@ -209,7 +233,7 @@ fn errors_name_operation_file_and_cause() {
             error.what
         );
         make(&disk, LOG, ONE).await;
-        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 4096 }).await.unwrap();
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 4096, bulk: false }).await.unwrap();
         let error = disk.run(LOG, DiskOp::MakeSegment { segment: ONE }).await.unwrap_err();
         assert_eq!(error.kind, DiskErrorKind::Io);
         assert!(error.what.contains("File exists"), "{}", error.what);

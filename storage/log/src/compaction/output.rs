@@ -158,7 +158,7 @@ impl Output {
         };
         let end = block_end(self.written + whole as u64);
         let mut step_bytes = BLOCK_BYTES as u64;
-        if let Some(asked) = self.room.poll(end, end, &mut step_bytes) {
+        if let Some(asked) = self.room.poll(end, end, &mut step_bytes, whole as u64) {
             return Some(match asked {
                 (Purpose::Make(id), op) => (Purpose::CompactMake(id), op),
                 (Purpose::Zero { segment, to }, op) => (Purpose::CompactZero { segment, to }, op),

@@ -30,6 +30,8 @@ pub(super) struct Writer {
     pub(super) index: SegmentIndex,
     under_way: Option<Writing>,
     step_bytes: u64,
+    /// Of the last write.
+    write_bytes: u64,
     /// Since when there is something staged that no write carries.
     held_since: Option<Duration>,
 }
@@ -60,7 +62,7 @@ impl Writer {
     fn new(room: Room, tail: Bytes, index: SegmentIndex) -> Self {
         let step_bytes = ROOM_STEP_MIN_BYTES;
         let tail = Tail::Here(tail);
-        Self { room, ahead: None, tail, index, under_way: None, step_bytes, held_since: None }
+        Self { room, ahead: None, tail, index, under_way: None, step_bytes, write_bytes: 0, held_since: None }
     }
 
     pub(super) fn is_begun(&self) -> bool {
@@ -75,6 +77,7 @@ impl Writer {
     pub(super) fn drop_memory(&mut self) {
         self.tail.drop_bytes();
         self.step_bytes = ROOM_STEP_MIN_BYTES;
+        self.write_bytes = 0;
     }
 
     /// `None`: the writer has left the segment behind.
@@ -207,7 +210,8 @@ impl Log {
         let next = SegmentId(self.durable.segment.0 + 1);
         let next_used = used(next);
         let writer = &mut self.writer;
-        if let Some((purpose, op)) = writer.room.poll(here, cap, &mut writer.step_bytes) {
+        let write_bytes = writer.write_bytes;
+        if let Some((purpose, op)) = writer.room.poll(here, cap, &mut writer.step_bytes, write_bytes) {
             self.ops.ask(purpose, op);
         }
         let is_near = writer.room.begun && (here + writer.step_bytes >= cap || here >= cap / 4 * 3);
@@ -217,7 +221,8 @@ impl Log {
         }
         let step_bytes = &mut writer.step_bytes;
         let ahead = writer.ahead.as_mut();
-        let asked = ahead.and_then(|ahead| ahead.poll(next_used.unwrap_or(FIRST_FRAME), cap, step_bytes));
+        let next_used = next_used.unwrap_or(FIRST_FRAME);
+        let asked = ahead.and_then(|ahead| ahead.poll(next_used, cap, step_bytes, write_bytes));
         if let Some((purpose, op)) = asked {
             self.ops.ask(purpose, op);
         }
@@ -281,6 +286,7 @@ impl Log {
         let parts = gather.into_parts();
         let bytes = end.position - self.durable.position;
         let tail = tail_of(&parts, end.position);
+        self.writer.write_bytes = bytes;
         self.writer.under_way = Some(Writing { end, frame_count, bytes, asked_at: now.mono, tail });
         if frame_count == self.recent.staged().count() {
             self.writer.held_since = None;

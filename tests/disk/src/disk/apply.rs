@@ -113,7 +113,7 @@ impl ModelDisk {
                 Ok(DiskReply::Done)
             }
             DiskOp::MakeSegment { segment } => self.make_segment(log, *segment, under_way),
-            DiskOp::Zero { segment, from, to } => {
+            DiskOp::Zero { segment, from, to, .. } => {
                 let file = self.segment_mut(log, *segment);
                 file.bytes.truncate(*from as usize);
                 file.bytes.resize(*to as usize, 0);
@@ -216,7 +216,7 @@ impl ModelDisk {
         }
         let mut dice = self.dice("refused in part", under_way.number);
         match what {
-            DiskOp::Zero { segment, from, to } if dice.one_in(2) => {
+            DiskOp::Zero { segment, from, to, .. } if dice.one_in(2) => {
                 let blocks = dice.below((to - from) / BLOCK);
                 let file = self.segment_mut(log, *segment);
                 let bytes = file.len().max(from + blocks * BLOCK);
@@ -263,7 +263,7 @@ impl ModelDisk {
                 };
                 self.segment_mut(log, *segment).write_sectors(*position, &bytes, lands);
             }
-            DiskOp::Zero { segment, from, to } => {
+            DiskOp::Zero { segment, from, to, .. } => {
                 let grown = from + dice.below(to - from + 1);
                 let file = self.segment_mut(log, *segment);
                 let bytes = file.len().max(grown);

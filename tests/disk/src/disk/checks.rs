@@ -24,7 +24,7 @@ impl ModelDisk {
                 let end = position + padded(parts);
                 assert!(end <= segment_bytes(*segment), "log {log}: write to {position}..{end} without room");
             }
-            DiskOp::Zero { segment, from, to } => {
+            DiskOp::Zero { segment, from, to, .. } => {
                 assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
                 // A zero that was refused or torn may have grown the file already, by zeros.
                 assert!(from < to && *from <= segment_bytes(*segment).next_multiple_of(BLOCK));

@@ -69,7 +69,7 @@ impl ModelDisk {
             self.land_sectors(log, *segment, position, &bytes, &mut |sector| lands.lands(sector, &mut dice));
             return;
         }
-        if let (DiskOp::Zero { segment, from, to }, true) = (&under_way.what, self.faults.torn) {
+        if let (DiskOp::Zero { segment, from, to, .. }, true) = (&under_way.what, self.faults.torn) {
             // The file may have grown by any part of it; what was not written reads as zeros.
             let grown = from + dice.below(to - from + 1);
             self.record(FaultKind::Torn, zone, place, *from..grown);

@@ -23,7 +23,7 @@ impl Asked {
     fn with_room(seed: u64, faults: Faults) -> Self {
         let mut asked = Self { disk: ModelDisk::new(seed, Faults::default()), op_count: 0 };
         asked.run(DiskOp::MakeSegment { segment: SEGMENT }).unwrap();
-        asked.run(DiskOp::Zero { segment: SEGMENT, from: 0, to: 16 * 4096 }).unwrap();
+        asked.run(DiskOp::Zero { segment: SEGMENT, from: 0, to: 16 * 4096, bulk: false }).unwrap();
         asked.disk.set_faults(faults);
         asked
     }
@@ -117,7 +117,7 @@ fn without_tearing_an_operation_under_way_has_happened_or_has_not() {
         let mut asked = Asked::with_room(seed, Faults::default());
         asked.run(write(1)).unwrap();
         asked.begin(write(2));
-        asked.begin(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096 });
+        asked.begin(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096, bulk: false });
         asked.begin(replace(FileName::Checkpoint, "new"));
         asked.begin(DiskOp::MakeSegment { segment: SegmentId(2) });
         asked.disk.begin_identity(Bytes::from_static(b"me"));
@@ -141,7 +141,7 @@ fn without_tearing_an_operation_under_way_has_happened_or_has_not() {
 fn zero_that_a_crash_meets_may_have_grown_the_file() {
     let grown = |seed| {
         let mut asked = Asked::with_room(seed, Faults::of_crashes());
-        asked.begin(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096 });
+        asked.begin(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096, bulk: false });
         asked.disk.crash();
         assert!(asked.file().iter().all(|byte| *byte == 0));
         asked.file().len()
@@ -217,7 +217,7 @@ fn damage_changes_a_bit_of_a_file_of_its_zone() {
     let mut asked = Asked::with_room(1, Faults::default());
     asked.run(write(1)).unwrap();
     asked.run(DiskOp::MakeSegment { segment: SegmentId(2) }).unwrap();
-    asked.run(DiskOp::Zero { segment: SegmentId(2), from: 0, to: 4096 }).unwrap();
+    asked.run(DiskOp::Zero { segment: SegmentId(2), from: 0, to: 4096, bulk: false }).unwrap();
     let parts = vec![Bytes::from_static(b"x")];
     asked.run(DiskOp::Write { segment: SegmentId(2), position: 0, parts }).unwrap();
     asked.run(replace(FileName::Checkpoint, "checkpoint")).unwrap();
@@ -358,7 +358,7 @@ fn full_disk_refuses_what_takes_space_and_nothing_else() {
     let mut asked = Asked::with_room(1, Faults { full: true, ..Faults::default() });
     let refused = |result: DiskResult| assert_eq!(result.unwrap_err().kind, DiskErrorKind::NoSpace);
     assert_eq!(asked.disk.free_bytes(), 0);
-    refused(asked.run(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096 }));
+    refused(asked.run(DiskOp::Zero { segment: SEGMENT, from: 16 * 4096, to: 32 * 4096, bulk: false }));
     refused(asked.run(replace(FileName::Checkpoint, "new")));
     refused(asked.run(DiskOp::MakeSegment { segment: SegmentId(2) }));
     asked.run(write(2)).unwrap();
@@ -373,7 +373,7 @@ fn disk_of_a_size_is_full_when_it_is_used_up_and_has_room_when_files_go() {
     let settings = Settings { capacity_bytes: 100 << 10, spares_max: 0, ..Settings::default() };
     let mut disk = ModelDisk::with_settings(1, Faults::default(), settings);
     disk.run(0, LOG, OpId(1), DiskOp::MakeSegment { segment: SEGMENT }).unwrap();
-    let zero = |from, to| DiskOp::Zero { segment: SEGMENT, from, to };
+    let zero = |from, to| DiskOp::Zero { segment: SEGMENT, from, to, bulk: false };
     disk.run(0, LOG, OpId(2), zero(0, 96 << 10)).unwrap();
     assert_eq!(disk.free_bytes(), 4 << 10);
     let error = disk.run(0, LOG, OpId(3), zero(96 << 10, 104 << 10)).unwrap_err();
@@ -440,7 +440,7 @@ fn files_are_recycled_within_their_core_and_down_to_the_bounds() {
     for (id, bytes) in [(1, 4096), (2, 8192), (3, 8192)] {
         let segment = SegmentId(id);
         run(&mut disk, 0, DiskOp::MakeSegment { segment });
-        run(&mut disk, 0, DiskOp::Zero { segment, from: 0, to: bytes });
+        run(&mut disk, 0, DiskOp::Zero { segment, from: 0, to: bytes, bulk: false });
     }
     for id in [1, 2, 3] {
         run(&mut disk, 0, DiskOp::RetireSegment { segment: SegmentId(id) });
@@ -500,7 +500,7 @@ fn write_without_room_is_refused() {
 #[should_panic(expected = "write and zero overlap")]
 fn write_over_a_zero_under_way_is_refused() {
     let mut asked = Asked::with_room(1, Faults::default());
-    asked.begin(DiskOp::Zero { segment: SEGMENT, from: 8192, to: 32 * 4096 });
+    asked.begin(DiskOp::Zero { segment: SEGMENT, from: 8192, to: 32 * 4096, bulk: false });
     asked.begin(write(1));
 }
 
