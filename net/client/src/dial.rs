@@ -133,7 +133,11 @@ impl Dialer {
         discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
         let mut congestion = quinn::congestion::CubicConfig::default();
         congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
+        let mut acks = quinn::AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(net_wire::PACKETS_PER_ACK))
+            .max_ack_delay(Some(net_wire::ACK_DELAY_MAX));
         transport
+            .ack_frequency_config(Some(acks))
             .mtu_discovery_config(Some(discovery))
             .congestion_controller_factory(Arc::new(congestion))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))

@@ -7,8 +7,8 @@ use engine_api::CoreId;
 use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
-    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TimeSource, TransportConfig, ValidationTokenConfig,
-    VarInt,
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TimeSource, TransportConfig,
+    ValidationTokenConfig, VarInt,
 };
 use ring::{hkdf, hmac};
 
@@ -121,6 +121,10 @@ fn transport(config: &ServerConfig) -> TransportConfig {
     discovery.upper_bound(net_wire::DATAGRAM_BYTES_MAX);
     let mut congestion = CubicConfig::default();
     congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(net_wire::PACKETS_PER_ACK))
+        .max_ack_delay(Some(net_wire::ACK_DELAY_MAX));
+    transport.ack_frequency_config(Some(acks));
     transport.mtu_discovery_config(Some(discovery)).congestion_controller_factory(Arc::new(congestion));
     transport
 }

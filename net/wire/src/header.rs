@@ -25,6 +25,10 @@ pub const DATAGRAM_BYTES_MAX: u16 = 6500;
 /// What either side sends before the first acknowledgement: ten of those. With fewer in flight, receivers wait
 /// for a second packet before they acknowledge, and a small request takes their 25 ms longer.
 pub const FIRST_WINDOW_BYTES: u64 = 10 * DATAGRAM_BYTES_MAX as u64;
+/// Packets that either side asks the other to take before it acknowledges (draft-ietf-quic-ack-frequency), and how long
+/// an acknowledgement may wait for them. An acknowledgement is a datagram of its own, dearer than the packets it is for.
+pub const PACKETS_PER_ACK: u32 = 60;
+pub const ACK_DELAY_MAX: std::time::Duration = std::time::Duration::from_millis(1);
 
 const OK: u8 = 0x80;
 const FAILED: u8 = 0xC0;
