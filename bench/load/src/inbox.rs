@@ -33,6 +33,9 @@ impl ReadTally {
     }
 }
 
+/// Records of each partition.
+pub(crate) type Shares = BTreeMap<u32, u64>;
+
 #[derive(Debug)]
 pub(crate) struct Inbox {
     epoch: Instant,
@@ -47,21 +50,44 @@ struct State {
     tally: ReadTally,
     /// Of this run, ever; where they are checked, different ones.
     count: u64,
+    /// Records ever, whoever sent them.
+    by_partition: Shares,
     checker: Option<Checker>,
 }
 
 impl Inbox {
     pub(crate) fn new(epoch: Instant, run: u32, check: bool) -> Arc<Inbox> {
         let checker = check.then(|| Checker::new(run));
-        let state = Mutex::new(State { tally: ReadTally::default(), count: 0, checker });
+        let (tally, by_partition) = (ReadTally::default(), Shares::new());
+        let state = Mutex::new(State { tally, count: 0, by_partition, checker });
         Arc::new(Inbox { epoch, run, checked: check, state, came: Notify::new() })
     }
 
-    /// Reads until there were `count` records in all.
-    pub(crate) async fn read(&self, consumer: &mut dyn Consumer, count: u64) -> Result<(), SystemError> {
+    /// Reads until it fails.
+    pub(crate) async fn read(&self, consumer: &mut dyn Consumer) -> Result<(), SystemError> {
         let mut batch = Batch::default();
-        while self.count() < count {
+        loop {
             let next = consumer.next(&mut |record| batch.take(record, self)).await;
+            self.put(&mut batch);
+            next?;
+        }
+    }
+
+    /// Reads until every partition has given its share. Those that have go on giving what lies behind it.
+    pub(crate) async fn read_shares(
+        &self,
+        consumer: &mut dyn Consumer,
+        shares: &Shares,
+    ) -> Result<(), SystemError> {
+        let (mut batch, mut left) = (Batch::default(), shares.clone());
+        while left.values().any(|left| *left > 0) {
+            let mut take = |record: Incoming<'_>| {
+                if let Some(left) = left.get_mut(&record.partition) {
+                    *left = left.saturating_sub(1);
+                }
+                batch.take(record, self);
+            };
+            let next = consumer.next(&mut take).await;
             self.put(&mut batch);
             next?;
         }
@@ -76,6 +102,11 @@ impl Inbox {
     /// Different records of this run so far; without a checker, records. All of them are in the tally.
     pub(crate) fn count(&self) -> u64 {
         self.lock().count
+    }
+
+    /// Records so far, whoever sent them.
+    pub(crate) fn by_partition(&self) -> Shares {
+        self.lock().by_partition.clone()
     }
 
     /// Until `wanted` records have come, or none did for `stall`. Returns whether they have.
@@ -108,11 +139,14 @@ impl Inbox {
             Some(checker) => checker.count(),
             None => state.count + batch.dues.len() as u64,
         };
+        for (partition, count) in batch.by_partition.drain(..) {
+            *state.by_partition.entry(partition).or_default() += count;
+        }
         state.tally.last = batch.at;
         for due in batch.dues.drain(..) {
             state.tally.latencies.record(batch.at.saturating_sub(due));
         }
-        *batch = Batch { dues: std::mem::take(&mut batch.dues), ..Batch::default() };
+        (batch.records, batch.bytes) = (0, 0);
         drop(state);
         self.came.notify_one();
     }
@@ -130,6 +164,8 @@ struct Batch {
     bytes: u64,
     /// Of this run's records.
     dues: Vec<Duration>,
+    /// Records that came one after the other from one partition.
+    by_partition: Vec<(u32, u64)>,
 }
 
 impl Batch {
@@ -139,6 +175,10 @@ impl Batch {
         }
         self.records += 1;
         self.bytes += record.value.len() as u64;
+        match self.by_partition.last_mut() {
+            Some((partition, count)) if *partition == record.partition => *count += 1,
+            _ => self.by_partition.push((record.partition, 1)),
+        }
         let stamp = stamp(record.value).filter(|stamp| stamp.run == inbox.run);
         self.dues.extend(stamp.map(|stamp| stamp.due));
         // One by one, while the value is there; runs that do not check take the lock once a batch.
@@ -147,5 +187,51 @@ impl Batch {
         {
             checker.read(record.partition, record.value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Inbox, Shares};
+    use crate::payload::{Filler, Stamp};
+    use crate::system::{Consumer, Incoming, Pending, SystemError, Take};
+
+    const RUN: u32 = 7;
+
+    /// Hands over one record of each of these partitions a call, and fails at the end.
+    struct Partitions(Vec<Vec<u32>>);
+
+    impl Consumer for Partitions {
+        fn next<'a>(&'a mut self, take: Take<'a>) -> Pending<'a, Result<usize, SystemError>> {
+            Box::pin(async move {
+                if self.0.is_empty() {
+                    return Err(SystemError::Read("the end".to_owned()));
+                }
+                let partitions = self.0.remove(0);
+                for partition in &partitions {
+                    let stamp = Stamp { due: Duration::ZERO, run: RUN, producer: 0, sequence: 0 };
+                    let mut value = Vec::new();
+                    Filler::new(1, 1.0, false).append(stamp, 100, &mut value);
+                    take(Incoming { partition: *partition, value: &value });
+                }
+                Ok(partitions.len())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_is_over_when_every_partition_has_given_its_share() {
+        let inbox = Inbox::new(Instant::now(), RUN, false);
+        // The first partition runs ahead: records behind its share are no substitute for the second's.
+        let mut consumer = Partitions(vec![vec![0, 0, 0, 0], vec![0, 1], vec![0], vec![1], vec![1]]);
+        let shares = Shares::from([(0, 2), (1, 2)]);
+        inbox.read_shares(&mut consumer, &shares).await.unwrap();
+        assert_eq!(consumer.0.len(), 1);
+        assert_eq!(inbox.by_partition(), Shares::from([(0, 6), (1, 2)]));
+        assert_eq!(inbox.count(), 8);
+        assert!(inbox.read(&mut consumer).await.is_err());
+        assert_eq!(inbox.by_partition(), Shares::from([(0, 6), (1, 3)]));
     }
 }

@@ -16,7 +16,7 @@ use crate::knee::{Knee, Search, Shown, knee_of};
 use crate::live::Live;
 use crate::machine::{Disk, cores_allowed};
 use crate::outcomes::{Desk, Limits};
-use crate::phase::{Clients, Load, Reading, catch_up, measure};
+use crate::phase::{Backlog, Clients, Load, Reading, back_fill, catch_up, measure};
 use crate::report::{Phase, Setup, TrafficReport};
 use crate::run::BenchError;
 use crate::seen::Seen;
@@ -265,6 +265,18 @@ impl<'a> Run<'a> {
     }
 
     async fn consume(&mut self, args: &ConsumeArgs) -> Result<Found, BenchError> {
+        if let Some(seconds) = args.again {
+            let spec = self.from_start();
+            let partitions = u64::from(self.topic.partitions);
+            let share = |partition: u32| {
+                let extra = u64::from(u64::from(partition) < args.backlog % partitions);
+                (partition, args.backlog / partitions + extra)
+            };
+            let shares = (0..self.topic.partitions).map(share).collect();
+            let backlog = Backlog { system: self.system.as_ref(), spec: &spec, shares };
+            let phase = back_fill(&backlog, Duration::from_secs(seconds), self.reading()).await?;
+            return Ok((vec![phase], None));
+        }
         let mut phases = Vec::new();
         if self.made {
             phases.push(self.fill(args.backlog).await?);
@@ -286,18 +298,28 @@ impl<'a> Run<'a> {
     async fn mixed(&mut self, args: &MixedArgs) -> Result<Found, BenchError> {
         let filled = self.fill(args.backlog).await?;
         self.warm_up(self.load.rate.per_second()).await?;
-        let alone = self.phase("tail alone", self.load.rate.per_second(), self.drain()).await?;
-        let spec = ConsumerSpec {
+        let mut alone = self.load_of("tail alone", self.load.rate.per_second(), self.drain());
+        alone.duration = args.alone.map_or(alone.duration, Duration::from_secs);
+        let reading = self.reading();
+        let alone = measure(&mut self.clients, alone, None, reading).await?;
+        let spec = self.from_start();
+        // What the tail has read so far is what there is.
+        let shares = self.clients.views.first().map(|view| view.inbox().by_partition());
+        let shares = shares.expect("a run with tails has a view");
+        let backlog = Backlog { system: self.system.as_ref(), spec: &spec, shares };
+        let load = self.load_of("tail and back-fill", self.load.rate.per_second(), self.drain());
+        let reading = self.reading();
+        let both = measure(&mut self.clients, load, Some(&backlog), reading).await?;
+        Ok((vec![filled, alone, both], None))
+    }
+
+    fn from_start(&self) -> ConsumerSpec {
+        ConsumerSpec {
             topic: self.topic.name.clone(),
             partitions: (0..self.topic.partitions).collect(),
             from: ReadFrom::Start,
             group: None,
-        };
-        let load = self.load_of("tail and back-fill", self.load.rate.per_second(), self.drain());
-        let backlog = Some((self.system.as_ref(), &spec));
-        let reading = self.reading();
-        let both = measure(&mut self.clients, load, backlog, reading).await?;
-        Ok((vec![filled, alone, both], None))
+        }
     }
 
     /// The backlog, as fast as it goes.
