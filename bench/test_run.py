@@ -28,6 +28,13 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(added, 0.2)
         self.assertAlmostEqual(spread, 0.3)
 
+    def test_what_lasts_is_the_end_of_a_run_and_not_its_burst(self):
+        seconds = [{"seconds": 1.0, "acknowledged": count} for count in [300, 300, 280, 90, 70, 60, 75, 70, 71]]
+        self.assertEqual(run.lasting([*seconds, {"seconds": 0.1, "acknowledged": 0}]), 71)
+
+    def test_room_is_for_the_records_and_for_segments_ahead_of_them(self):
+        self.assertEqual(run.room_bytes(1_000_000, 1000, 1), 1_100_000_000 + 2 * (128 << 20))
+
 
 if __name__ == "__main__":
     unittest.main()
