@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
         self.warm_up(Some(*first)).await?;
         let (mut phases, mut shown) = (Vec::new(), Vec::new());
         for rate in &steps.steps {
-            let phase = self.step(*rate).await?;
+            let phase = self.step(*rate, "").await?;
             shown.extend(Shown::by(&phase).map(|shown| (*rate, shown)));
             phases.push(phase);
         }
@@ -251,7 +251,8 @@ impl<'a> Run<'a> {
         let mut search = Search::new(first, p999_us_max);
         let mut phases = Vec::new();
         while let Some(rate) = search.next() {
-            let phase = self.step(rate).await?;
+            let again = if search.is_repeating() { ", again" } else { "" };
+            let phase = self.step(rate, again).await?;
             let nothing = Shown { achieved: 0.0, p999_us: u64::MAX, failed: 0 };
             search.tell(rate, Shown::by(&phase).unwrap_or(nothing));
             phases.push(phase);
@@ -260,8 +261,8 @@ impl<'a> Run<'a> {
     }
 
     /// Far above the knee a backlog would take longer to send than to see that it is one.
-    async fn step(&mut self, rate: f64) -> Result<Phase, BenchError> {
-        self.phase(&format!("{rate:.0}/s"), Some(rate), Duration::from_secs(1)).await
+    async fn step(&mut self, rate: f64, again: &str) -> Result<Phase, BenchError> {
+        self.phase(&format!("{rate:.0}/s{again}"), Some(rate), Duration::from_secs(1)).await
     }
 
     async fn consume(&mut self, args: &ConsumeArgs) -> Result<Found, BenchError> {
