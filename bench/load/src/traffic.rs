@@ -280,6 +280,7 @@ impl<'a> Run<'a> {
         }
         let mut phases = Vec::new();
         if self.made {
+            self.warm_up(None).await?;
             phases.push(self.fill(args.backlog).await?);
         }
         let mut before = self.snapshot()?;
