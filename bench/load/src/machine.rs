@@ -11,6 +11,7 @@ use crate::usage::TICKS_PER_SECOND;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
+    /// Online, whether this process may run on them or not.
     pub cores: usize,
     /// That this process may run on, as the kernel lists them.
     pub cores_allowed: String,
@@ -36,7 +37,7 @@ impl Machine {
         let memory_kib = memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
         Machine {
             cpu: field(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: bench_disk::busy::cores_online(),
             cores_allowed: cores_allowed(std::process::id()),
             memory_mib: memory_kib / 1024,
             kernel,
