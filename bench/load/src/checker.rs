@@ -127,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Checker, Verdict};
-    use crate::payload::{Filler, Stamp};
+    use crate::payload::{Filler, Noise, Stamp};
     use crate::seen::Seen;
 
     const RUN: u32 = 77;
@@ -138,7 +138,7 @@ mod tests {
 
     fn value_of(run: u32, producer: u16, sequence: u64) -> Vec<u8> {
         let mut value = Vec::new();
-        Filler::new(1, 1.0, true).append(
+        Filler::new(Noise::new(1), 1, 1.0, true).append(
             Stamp { due: Duration::ZERO, run, producer, sequence },
             100,
             &mut value,

@@ -195,7 +195,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Inbox, Shares};
-    use crate::payload::{Filler, Stamp};
+    use crate::payload::{Filler, Noise, Stamp};
     use crate::system::{Consumer, Incoming, Pending, SystemError, Take};
 
     const RUN: u32 = 7;
@@ -213,7 +213,7 @@ mod tests {
                 for partition in &partitions {
                     let stamp = Stamp { due: Duration::ZERO, run: RUN, producer: 0, sequence: 0 };
                     let mut value = Vec::new();
-                    Filler::new(1, 1.0, false).append(stamp, 100, &mut value);
+                    Filler::new(Noise::new(1), 1, 1.0, false).append(stamp, 100, &mut value);
                     take(Incoming { partition: *partition, value: &value });
                 }
                 Ok(partitions.len())

@@ -16,6 +16,7 @@ use crate::knee::{Knee, Search, Shown, knee_of};
 use crate::live::Live;
 use crate::machine::{Disk, cores_allowed};
 use crate::outcomes::{Desk, Limits};
+use crate::payload::Noise;
 use crate::phase::{Backlog, Clients, Load, Reading, back_fill, catch_up, measure};
 use crate::report::{Phase, Setup, TrafficReport};
 use crate::run::BenchError;
@@ -181,11 +182,12 @@ impl<'a> Run<'a> {
             .map(|_| Desk::new(self.epoch, self.load.verify))
             .collect();
         let spec = self.producer_spec();
+        let mix = self.mix();
         let limits = Limits { records: self.load.window, bytes: self.load.memory as u64 };
         for index in 0..self.load.producers {
             let outcomes = desks[usize::from(index) % desks.len()].outcomes(u32::from(index), limits);
             let producer = self.system.producer(&spec, outcomes.clone()).await?;
-            self.clients.senders.push(Sender::new(producer, outcomes, self.mix(), index));
+            self.clients.senders.push(Sender::new(producer, outcomes, mix.clone(), index));
         }
         self.clients.desks = desks;
         Ok(())
@@ -422,6 +424,7 @@ impl<'a> Run<'a> {
         Mix {
             sizes: self.load.record_bytes.clone(),
             keys: self.load.keys.clone(),
+            noise: Noise::new(self.load.seed),
             compress_ratio: self.load.compress_ratio,
             round: (self.load.spread == Spread::Round).then_some(self.topic.partitions),
             checked: self.load.verify,
