@@ -137,14 +137,14 @@ impl Inbox {
         state.tally.bytes += batch.bytes;
         state.count = match &state.checker {
             Some(checker) => checker.count(),
-            None => state.count + batch.dues.len() as u64,
+            None => state.count + batch.latencies.len() as u64,
         };
         for (partition, count) in batch.by_partition.drain(..) {
             *state.by_partition.entry(partition).or_default() += count;
         }
         state.tally.last = batch.at;
-        for due in batch.dues.drain(..) {
-            state.tally.latencies.record(batch.at.saturating_sub(due));
+        for took in batch.latencies.drain(..) {
+            state.tally.latencies.record(took);
         }
         (batch.records, batch.bytes) = (0, 0);
         drop(state);
@@ -156,23 +156,22 @@ impl Inbox {
     }
 }
 
-/// What one call of a consumer gave. Latencies count to its first record: the batch was in hand then.
+/// What one call of a consumer gave.
 #[derive(Debug, Default)]
 struct Batch {
+    /// Of the last record.
     at: Duration,
     records: u64,
     bytes: u64,
-    /// Of this run's records.
-    dues: Vec<Duration>,
+    /// Of this run's records, each until it was handed over: a driver may go on receiving within a call.
+    latencies: Vec<Duration>,
     /// Records that came one after the other from one partition.
     by_partition: Vec<(u32, u64)>,
 }
 
 impl Batch {
     fn take(&mut self, record: Incoming<'_>, inbox: &Inbox) {
-        if self.records == 0 {
-            self.at = inbox.epoch.elapsed();
-        }
+        self.at = inbox.epoch.elapsed();
         self.records += 1;
         self.bytes += record.value.len() as u64;
         match self.by_partition.last_mut() {
@@ -180,7 +179,7 @@ impl Batch {
             _ => self.by_partition.push((record.partition, 1)),
         }
         let stamp = stamp(record.value).filter(|stamp| stamp.run == inbox.run);
-        self.dues.extend(stamp.map(|stamp| stamp.due));
+        self.latencies.extend(stamp.map(|stamp| self.at.saturating_sub(stamp.due)));
         // One by one, while the value is there; runs that do not check take the lock once a batch.
         if inbox.checked
             && let Some(checker) = &mut inbox.lock().checker
@@ -200,6 +199,13 @@ mod tests {
 
     const RUN: u32 = 7;
 
+    fn value() -> Vec<u8> {
+        let stamp = Stamp { due: Duration::ZERO, run: RUN, producer: 0, sequence: 0 };
+        let mut value = Vec::new();
+        Filler::new(Noise::new(1), 1, 1.0, false).append(stamp, 100, &mut value);
+        value
+    }
+
     /// Hands over one record of each of these partitions a call, and fails at the end.
     struct Partitions(Vec<Vec<u32>>);
 
@@ -211,14 +217,39 @@ mod tests {
                 }
                 let partitions = self.0.remove(0);
                 for partition in &partitions {
-                    let stamp = Stamp { due: Duration::ZERO, run: RUN, producer: 0, sequence: 0 };
-                    let mut value = Vec::new();
-                    Filler::new(Noise::new(1), 1, 1.0, false).append(stamp, 100, &mut value);
-                    take(Incoming { partition: *partition, value: &value });
+                    take(Incoming { partition: *partition, value: &value() });
                 }
                 Ok(partitions.len())
             })
         }
+    }
+
+    /// Receives for a while between two records that it hands over by one call.
+    struct Slow(bool);
+
+    const PAUSE: Duration = Duration::from_millis(20);
+
+    impl Consumer for Slow {
+        fn next<'a>(&'a mut self, take: Take<'a>) -> Pending<'a, Result<usize, SystemError>> {
+            Box::pin(async move {
+                if std::mem::replace(&mut self.0, true) {
+                    return Err(SystemError::Read("the end".to_owned()));
+                }
+                take(Incoming { partition: 0, value: &value() });
+                tokio::time::sleep(PAUSE).await;
+                take(Incoming { partition: 0, value: &value() });
+                Ok(2)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_is_in_hand_when_it_is_handed_over_and_not_with_the_first_of_its_call() {
+        let inbox = Inbox::new(Instant::now(), RUN, false);
+        assert!(inbox.read(&mut Slow(false)).await.is_err());
+        let latency = inbox.take().latencies.summary().unwrap();
+        let [first, last] = [latency.p50_us, latency.max_us];
+        assert!(last - first >= PAUSE.as_micros() as u64 * 9 / 10, "{first} and {last}");
     }
 
     #[tokio::test]
