@@ -35,6 +35,16 @@ class Figures(unittest.TestCase):
     def test_room_is_for_the_records_and_for_segments_ahead_of_them(self):
         self.assertEqual(run.room_bytes(1_000_000, 1000, 1), 1_100_000_000 + 2 * (128 << 20))
 
+    def test_what_the_kernel_does_not_show_is_a_dash(self):
+        cost = {"device_requests": {"writes": 100}, "used": {"written_bytes": 4e6}, "write_amplification": 2.0}
+        busy = {"broker_cores": 0.5, "generator_cores": 0.25, "others_cores": 0.0, "steal_cores": 0.0}
+        one = {"seconds": 2.0, "cost": cost, "busy": busy, "produced": {"mb_per_second": 3.0}}
+        self.assertEqual(run.device_writes(one), "50/s, 2.0 MB/s")
+        self.assertIn("2.00 times", run.about([one]))
+        cost |= {"device_requests": None, "used": {"written_bytes": None}, "write_amplification": None}
+        self.assertEqual(run.device_writes(one), "-/s, - MB/s")
+        self.assertEqual(run.about([one]), "3 MB/s; cores: broker 0.50, generator 0.25, others 0.00")
+
 
 if __name__ == "__main__":
     unittest.main()
