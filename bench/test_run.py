@@ -1,6 +1,8 @@
 """What bench/run makes of figures. python3 -m unittest discover bench"""
 
+import contextlib
 import importlib.util
+import io
 import unittest
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -44,6 +46,15 @@ class Figures(unittest.TestCase):
         cost |= {"device_requests": None, "used": {"written_bytes": None}, "write_amplification": None}
         self.assertEqual(run.device_writes(one), "-/s, - MB/s")
         self.assertEqual(run.about([one]), "3 MB/s; cores: broker 0.50, generator 0.25, others 0.00")
+
+    def test_numbers_by_name_are_what_the_history_takes(self):
+        table = run.Table()
+        with contextlib.redirect_stdout(io.StringIO()):
+            table.at_most(2, "a ratio", 1.23456, 1.3)
+            table.add("-", "a road", "0.500 s", "", None, "", 0.5)
+            table.add(6, "not measured", "no knee found", "", None)
+        self.assertEqual(table.figures(), {"2 a ratio": 1.2346, "a road": 0.5})
+        self.assertEqual([row["met"] for row in table.rows], [True, None, None])
 
 
 if __name__ == "__main__":
