@@ -56,6 +56,12 @@ class Figures(unittest.TestCase):
         self.assertEqual(table.figures(), {"2 a ratio": 1.2346, "a road": 0.5})
         self.assertEqual([row["met"] for row in table.rows], [True, None, None])
 
+    def test_peers_are_counted_by_what_ours_are_better_in(self):
+        row = lambda side, scenario, **met: {"side": side, "scenario": scenario, "durable": side != "nats", "met": met}
+        rows = [row("millstream native", "batched"), row("redis", "batched", CPU=True, rate=False),
+                row("redis", "single", CPU=True), row("nats", "batched", rate=True)]
+        self.assertEqual(list(run.better_than(rows)), [("redis", True, 2, ["batched (rate)"]), ("nats", False, 1, [])])
+
 
 if __name__ == "__main__":
     unittest.main()
