@@ -46,6 +46,13 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Whether it is the rate that was asked for, however late.
+    pub(crate) fn keeps_up(self) -> bool {
+        self.achieved >= ACHIEVED_MIN && self.failed == 0
+    }
+}
+
 /// The search, told what each step showed.
 #[derive(Debug, Clone)]
 pub struct Search {
@@ -107,7 +114,7 @@ impl Search {
     }
 
     fn is_borne(&self, shown: Shown) -> bool {
-        shown.achieved >= ACHIEVED_MIN && shown.p999_us <= self.p999_us_max && shown.failed == 0
+        shown.keeps_up() && shown.p999_us <= self.p999_us_max
     }
 
     fn count(&mut self, rate: f64, shown: Shown) {
