@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_disk::Disk;
 use millstream_client::Config;
 
 use crate::args::{
@@ -14,7 +15,7 @@ use crate::cost::{Snapshot, Watch};
 use crate::inbox::Inbox;
 use crate::knee::{Knee, Search, Shown, knee_of};
 use crate::live::Live;
-use crate::machine::{Disk, cores_allowed};
+use crate::machine::{broker_version, cores_allowed};
 use crate::outcomes::{Desk, Limits};
 use crate::payload::Noise;
 use crate::phase::{Backlog, Clients, Load, Reading, back_fill, catch_up, measure};
@@ -22,7 +23,7 @@ use crate::report::{Phase, Setup, TrafficReport};
 use crate::run::BenchError;
 use crate::seen::Seen;
 use crate::sender::{Mix, Sender};
-use crate::system::{ConsumerSpec, ProducerSpec, ReadFrom, System, SystemError, TopicSpec, connect};
+use crate::system::{ConsumerSpec, Driver, ProducerSpec, ReadFrom, System, SystemError, TopicSpec, connect};
 use crate::view::View;
 
 /// What every run of one call shares.
@@ -157,7 +158,12 @@ impl<'a> Run<'a> {
         };
         // The first thing that went wrong is the one to tell.
         let ((phases, knee), verdict) = found?;
-        let system = described?;
+        let mut system = described?;
+        if self.load.driver == Driver::Kafka {
+            // Its protocol does not tell.
+            let versions = self.load.broker_pid.iter().filter_map(|pid| broker_version(*pid));
+            system.notes.extend(versions.map(|version| format!("the broker's process is {version}")));
+        }
         deleted?;
         Ok(TrafficReport { kind: kind.to_owned(), setup: self.setup(), system, phases, knee, verdict })
     }
@@ -437,7 +443,7 @@ impl<'a> Run<'a> {
     fn setup(&self) -> Setup {
         let load = self.load;
         let closed = load.rate == Rate::Max;
-        let disk = self.watch.device().and_then(|directory| Disk::at(directory));
+        let disk = self.watch.device().map(|directory| Disk::at(directory));
         Setup {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             started: self.bench.started.clone(),
