@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
 
     async fn consume(&mut self, args: &ConsumeArgs) -> Result<Found, BenchError> {
         if let Some(seconds) = args.again {
-            let spec = self.from_start();
+            let spec = self.whole_topic();
             let partitions = u64::from(self.topic.partitions);
             let share = |partition: u32| {
                 let extra = u64::from(u64::from(partition) < args.backlog % partitions);
@@ -312,7 +312,7 @@ impl<'a> Run<'a> {
         alone.duration = args.alone.map_or(alone.duration, Duration::from_secs);
         let reading = self.reading();
         let alone = measure(&mut self.clients, alone, None, reading).await?;
-        let spec = self.from_start();
+        let spec = self.whole_topic();
         // What the tail has read so far is what there is.
         let shares = self.clients.views.first().map(|view| view.inbox().by_partition());
         let shares = shares.expect("a run with tails has a view");
@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
         Ok((vec![filled, alone, both], None))
     }
 
-    fn from_start(&self) -> ConsumerSpec {
+    fn whole_topic(&self) -> ConsumerSpec {
         ConsumerSpec {
             topic: self.topic.name.clone(),
             partitions: (0..self.topic.partitions).collect(),
