@@ -106,6 +106,7 @@ bench-peers:
 
 peers-table:
 	cd bench/peers && python3 -B -m unittest -q
+	cd bench && python3 -B -m unittest -q test_run
 
 soak: build
 	MILLSTREAM_BIN=target/release/millstream MILLSTREAM_SOAK=1 $(CARGO) test --locked -p millstream-tests-process -- --test-threads 1

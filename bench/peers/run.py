@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Millstream and other systems on this machine, the same scenarios pair by pair. See bench/peers/README.md.
 
-    bench/peers/run.py                                        everything, about an hour
+    bench/peers/run.py                                        everything, about two hours
     bench/peers/run.py --peers redis --scenarios batched      one pair, some scenarios
     bench/peers/run.py --peers nats,nats-sync --rounds 5 --seconds 3
     bench/peers/run.py --verify-only                          start each, send and read back, check every record
@@ -26,17 +26,22 @@ sys.path.insert(0, str(HERE))
 
 import table  # noqa: E402
 
-BROKER_CORE = "0"
-LOAD_CORE = "1"
+CORES = sorted(os.sched_getaffinity(0))
+BROKER_CORE = str(CORES[0])
+# The broker's too where there is only one.
+LOAD_CORE = str(CORES[-1])
+# Our broker's and generator's settings are those given here.
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
 START_S = 120
 STOP_S = 30
 # Above a run's seconds: connecting, the last answers, the topic's end.
 RUN_MARGIN_S = 240
 # A second without any answer in the middle of a run: the host holds this machine's disk back after a burst.
 REPEATS_MAX = 2
-RATE_TRIES = 8
-RATE_FIRST = 0.8
-RATE_STEP = 0.75
+# A common rate is known to this share of itself.
+RATE_PRECISION = 0.05
+# Of the slowest side's full rate: where the search for it gives up.
+RATE_LEAST = 1 / 32
 ACHIEVED_MIN = 0.99
 SYNCHRONOUS = "every write of its files synchronous (chattr +S): on the disk before the answer"
 
@@ -115,7 +120,7 @@ class Side:
         process = subprocess.Popen(
             ["taskset", "-c", BROKER_CORE, *map(str, command)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.place,
-            env={**os.environ, **{key: str(value) for key, value in environment.items()}},
+            env={**PLAIN, **{key: str(value) for key, value in environment.items()}},
             # A group of its own: what it starts itself ends with it.
             start_new_session=True,
         )
@@ -146,7 +151,21 @@ class Side:
     def environment(self):
         return {"MILLSTREAM_SERVER": f"127.0.0.1:{self.port}"}
 
+    def halt(self):
+        """Until `go_on`, it uses neither core nor disk."""
+        self.tell(signal.SIGSTOP)
+
+    def go_on(self):
+        self.tell(signal.SIGCONT)
+
+    def tell(self, what):
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, what)
+
     def stop(self):
+        # One that is halted hears nothing else.
+        self.go_on()
         for process in reversed(self.processes):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -164,13 +183,13 @@ class Millstream(Side):
 
     def launch(self):
         self.spawn([self.args.broker, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}",
-                    "--http", f"127.0.0.1:{self.admin_port}", "--cores", 1])
+                    "--http", f"127.0.0.1:{self.admin_port}", "--cores", f"{BROKER_CORE},"])
 
     def is_ready(self):
         if not (self.data / "tls" / "ca.pem").exists():
             return False
         status = [self.args.broker, "cluster", "status"]
-        return subprocess.run(status, env={**os.environ, **self.environment()}, capture_output=True).returncode == 0
+        return subprocess.run(status, env={**PLAIN, **self.environment()}, capture_output=True).returncode == 0
 
     def environment(self):
         return {**super().environment(), "MILLSTREAM_CA_FILE": str(self.data / "tls" / "ca.pem")}
@@ -267,7 +286,7 @@ class Generator:
         began = {what: pressure(what) for what in ("cpu", "io")}
         start = time.monotonic()
         done = subprocess.run(
-            list(map(str, command)), env={**os.environ, **side.environment()}, capture_output=True, text=True,
+            list(map(str, command)), env={**PLAIN, **side.environment()}, capture_output=True, text=True,
             timeout=self.args.seconds + self.args.warm_up + RUN_MARGIN_S,
         )
         took = time.monotonic() - start
@@ -339,6 +358,19 @@ def figures(run):
     }
 
 
+def highest(is_borne, above):
+    """The highest rate below `above` that is borne, to `RATE_PRECISION`; None when that lies below `RATE_LEAST` of it."""
+    low, high, least = None, above, above * RATE_LEAST
+    while high > (low or least) * (1 + RATE_PRECISION):
+        # Rates are ratios: the middle is the geometric one.
+        rate = (high * low) ** 0.5 if low else high * 0.8
+        if is_borne(rate):
+            low = rate
+        else:
+            high = rate
+    return low
+
+
 class Bench:
     def __init__(self, args, place):
         self.args = args
@@ -392,22 +424,51 @@ class Bench:
         return [*((self.ours, name, driver) for name, driver in OURS.items()), (peer, peer.name, peer.driver)]
 
     def scenario(self, scenario):
-        rate = None
-        if "rate_from" in scenario:
-            rate = self.common_rate(scenario)
+        if "rate_from" not in scenario:
+            self.rounds(scenario, scenario["name"], None, self.peers)
+            return
+        done = set()
+        for which, peers in (("durable", self.durable_peers(scenario)), ("all", self.peers)):
+            sides = frozenset(peer.name for peer in peers)
+            if sides in done or not sides:
+                continue
+            done.add(sides)
+            name = f"{scenario['name']}, {which}"
+            rate = self.common_rate(scenario, peers)
             if rate is None:
-                print(f"== {scenario['name']}: no rate that every side sustains was found", flush=True)
-                return
-            self.result["rates"][scenario["name"]] = rate
-        print(f"== {scenario['name']}" + (f" at {rate:.0f}/s" if rate else ""), flush=True)
+                print(f"== {name}: no rate that every side sustains was found", flush=True)
+                continue
+            self.result["rates"][name] = rate
+            self.rounds(scenario, name, rate, peers)
+
+    def durable_peers(self, scenario):
+        """Those that answered from the disk at full rate."""
+        rows = {row["side"]: row for row in table.rows(self.result["runs"]) if row["scenario"] == scenario["rate_from"]}
+        return [peer for peer in self.peers if peer.name in rows and rows[peer.name]["durable"]]
+
+    def rounds(self, scenario, name, rate, peers):
+        print(f"== {name}" + (f" at {rate:.0f}/s" if rate else ""), flush=True)
         for number in range(self.args.rounds):
-            for peer in self.peers:
-                for side, name, driver in self.sides(peer):
-                    run = self.one(side, driver, scenario, rate)
-                    run |= {"scenario": scenario["name"], "round": number, "pair": peer.name, "side": name}
-                    run["durability"] = side.durability or run["system"]["durability"]
-                    self.result["runs"].append(run)
-                    self.say(run)
+            for peer in peers:
+                with self.pair(peer):
+                    for side, side_name, driver in self.sides(peer):
+                        run = self.one(side, driver, scenario, rate)
+                        run |= {"scenario": name, "round": number, "pair": peer.name, "side": side_name}
+                        run["durability"] = side.durability or run["system"]["durability"]
+                        self.result["runs"].append(run)
+                        self.say(run)
+
+    @contextlib.contextmanager
+    def pair(self, peer):
+        """Nobody but ours and `peer` runs meanwhile."""
+        others = [other for other in self.peers if other is not peer]
+        for other in others:
+            other.halt()
+        try:
+            yield
+        finally:
+            for other in others:
+                other.go_on()
 
     def one(self, side, driver, scenario, rate):
         for repeat in range(REPEATS_MAX + 1):
@@ -416,18 +477,24 @@ class Bench:
                 break
         return {**run, "repeats": repeat}
 
-    def common_rate(self, scenario):
-        """The highest rate tried that every side sustains, from below the slowest one's full rate downwards."""
-        medians = table.medians(self.result["runs"], scenario["rate_from"], "records_per_second")
-        if not medians:
+    def common_rate(self, scenario, peers):
+        """The highest rate that every side of these pairs sustains, found by halving what lies below the slowest one's
+        full rate."""
+        full = table.medians(self.result["runs"], scenario["rate_from"], "records_per_second")
+        sides = [(full[name], side, driver, peer) for peer in peers for side, name, driver in self.sides(peer) if name in full]
+        if not sides:
             return None
-        rate = RATE_FIRST * min(medians.values())
-        every = {name: (side, driver) for peer in self.peers for side, name, driver in self.sides(peer)}
-        for _ in range(RATE_TRIES):
-            if all(self.sustains(side, driver, scenario, rate) for side, driver in every.values()):
-                return rate
-            rate *= RATE_STEP
-        return None
+        # The slowest says no first. Ours stand in each pair, and once is enough.
+        sides = list({(side.name, driver): (rate, side, driver, peer) for rate, side, driver, peer in sides}.values())
+        sides.sort(key=lambda side: side[0])
+        return highest(lambda rate: self.all_sustain(sides, scenario, rate), sides[0][0])
+
+    def all_sustain(self, sides, scenario, rate):
+        for _, side, driver, peer in sides:
+            with self.pair(peer):
+                if not self.sustains(side, driver, scenario, rate):
+                    return False
+        return True
 
     def sustains(self, side, driver, scenario, rate):
         run = self.one(side, driver, scenario, rate)

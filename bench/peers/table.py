@@ -4,6 +4,13 @@ from statistics import median
 
 FIGURES = ("records_per_second", "cpu_seconds_per_million", "written_bytes_per_million", "p50_us", "p99_us", "p999_us")
 BASE = "millstream native"
+OURS = "millstream"
+# What is to be shown of a scenario, by how its name begins: by which figure, and whether a peer's is to be above ours.
+TO_SHOW = {
+    "batched": {"CPU": ("cpu_by_ours", True), "rate": ("records_per_second_by_ours", False)},
+    "single": {"CPU": ("cpu_by_ours", True), "rate": ("records_per_second_by_ours", False)},
+    "common rate": {"p99.9": ("p999_by_ours", True)},
+}
 
 
 def medians(runs, scenario, figure):
@@ -43,12 +50,14 @@ def row(runs, scenario, side):
         figures[figure] = median(values) if values else None
     # The least that any round was given.
     durability = sorted({run["durability"] for run in own})
-    return {
+    found = {
         "scenario": scenario,
         "side": side,
         "rounds": len({run["round"] for run in own}),
         "runs": len(own),
         "durability": " / ".join(durability),
+        "durable": all(is_durable(text) for text in durability),
+        "repeats": sum(run["repeats"] for run in own),
         "system": own[-1]["system"]["system"],
         "client": own[-1]["system"]["client"],
         "failed": sum(run["failed"] for run in own),
@@ -57,8 +66,26 @@ def row(runs, scenario, side):
         "steal_cores": median(run["steal_cores"] for run in own),
         "records_per_second_by_ours": ratio(runs, scenario, side, "records_per_second", BASE),
         "cpu_by_ours": ratio(runs, scenario, side, "cpu_seconds_per_million", BASE),
+        "p50_by_ours": ratio(runs, scenario, side, "p50_us", BASE),
+        "p999_by_ours": ratio(runs, scenario, side, "p999_us", BASE),
         **figures,
     }
+    return {**found, "met": {} if side.startswith(OURS) else verdicts(found)}
+
+
+def is_durable(durability):
+    """Whether an answer that meant this came after the disk had the record."""
+    return "disk" in durability.lower() and "page cache" not in durability
+
+
+def verdicts(row):
+    """By what ours are better than this peer, of what is to be shown; without a figure nothing is."""
+    kind = next((kind for kind in TO_SHOW if row["scenario"].startswith(kind)), None)
+    found = {}
+    for name, (figure, above) in TO_SHOW.get(kind, {}).items():
+        if row[figure] is not None:
+            found[name] = row[figure] > 1 if above else row[figure] < 1
+    return found
 
 
 def page(result):
@@ -73,18 +100,26 @@ def page(result):
     for scenario in dict.fromkeys(row["scenario"] for row in table):
         rate = result["rates"].get(scenario)
         lines += ["", f"## {scenario}" + (f", {rate:.0f} records/s" if rate else ""), ""]
-        heads = ["side", "records/s", "x", "CPU s/M", "x", "written MB/M", "p50 us", "p99 us", "p99.9 us", "others",
-                 "what an answer meant"]
+        heads = ["side", "on", "records/s", "x", "CPU s/M", "x", "written MB/M", "p50 us", "x", "p99 us", "p99.9 us", "x",
+                 "others", "ours better by", "what an answer meant"]
+        # Those that answer from the disk first: the others' figures are those of another promise.
+        of_scenario = sorted((row for row in table if row["scenario"] == scenario), key=lambda row: not row["durable"])
         cells = [[
-            row["side"], number(row["records_per_second"], 0), number(row["records_per_second_by_ours"], 2),
+            row["side"], "disk" if row["durable"] else "cache",
+            number(row["records_per_second"], 0), number(row["records_per_second_by_ours"], 2),
             number(row["cpu_seconds_per_million"], 3), number(row["cpu_by_ours"], 2),
-            number(row["written_bytes_per_million"], 1, 1e6), number(row["p50_us"], 0), number(row["p99_us"], 0),
-            number(row["p999_us"], 0), number(row["others_cores"], 2), row["durability"] + remarks(row),
-        ] for row in table if row["scenario"] == scenario]
+            number(row["written_bytes_per_million"], 1, 1e6), number(row["p50_us"], 0), number(row["p50_by_ours"], 2),
+            number(row["p99_us"], 0), number(row["p999_us"], 0), number(row["p999_by_ours"], 2),
+            number(row["others_cores"], 2), better_by(row), row["durability"] + remarks(row),
+        ] for row in of_scenario]
         lines += aligned([heads, *cells])
     lines += ["", "Systems: " + "; ".join(dict.fromkeys(f"{row['system']} by {row['client']}" for row in table)) + "."]
     lines += [f"Left out: {one['peer']}: {one['why']}" for one in result["skipped"]]
     return "\n".join(lines) + "\n"
+
+
+def better_by(row):
+    return ", ".join(f"{name}: {'met' if met else 'NOT MET'}" for name, met in row["met"].items()) or "-"
 
 
 def remarks(row):
@@ -94,6 +129,8 @@ def remarks(row):
         words.append(f"{row['failed']} records failed or were not sent")
     if row["stalled"]:
         words.append(f"the disk stood still in {row['stalled']} of {row['runs']} runs")
+    if row["repeats"]:
+        words.append(f"{row['repeats']} runs repeated since it stood still")
     return f" [{'; '.join(words)}]" if words else ""
 
 
@@ -102,16 +139,16 @@ def number(value, digits, unit=1):
 
 
 def aligned(cells):
-    """A Markdown table whose columns stand under each other; the first and the last are text."""
+    """A Markdown table whose columns stand under each other; the first two and the last two are text."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    last = len(widths) - 1
+    text = {0, 1, len(widths) - 2, len(widths) - 1}
 
     def line(row):
         padded = [
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            cell.ljust(width) if column in text else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths))
         ]
         return "| " + " | ".join(padded).rstrip() + " |"
 
-    rule = "|" + "|".join("-" * (width + 1) + ("-" if column in (0, last) else ":") for column, width in enumerate(widths)) + "|"
+    rule = "|" + "|".join("-" * (width + 1) + ("-" if column in text else ":") for column, width in enumerate(widths)) + "|"
     return [line(cells[0]), rule, *map(line, cells[1:])]

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::thread;
 
 use serde::Serialize;
 
@@ -10,7 +9,26 @@ use serde::Serialize;
 pub struct Busy {
     /// Threads that ran or wanted to, over the last minute. Absent: the system does not say.
     pub load_average: Option<f64>,
+    /// Of the machine, which the load average is of, whichever of them this process may run on.
     pub cores: usize,
+}
+
+/// Cores of this machine that are online.
+#[must_use]
+pub fn cores_online() -> usize {
+    let listed = fs::read_to_string("/sys/devices/system/cpu/online").ok();
+    let count = listed.as_deref().and_then(count_of_list);
+    count.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
+}
+
+/// Of `0-1,4`, as the kernel lists cores.
+fn count_of_list(list: &str) -> Option<usize> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        (last + 1).checked_sub(first)
+    };
+    list.trim().split(',').map(count).sum()
 }
 
 impl Busy {
@@ -18,7 +36,7 @@ impl Busy {
     pub fn now() -> Self {
         let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load_average = text.split(' ').next().and_then(|first| first.parse().ok());
-        Self { load_average, cores: thread::available_parallelism().map_or(1, usize::from) }
+        Self { load_average, cores: cores_online() }
     }
 
     /// Not every thread has a core when it wants one.
@@ -42,6 +60,13 @@ impl fmt::Display for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_those_of_the_machine_as_the_kernel_lists_them() {
+        assert_eq!([count_of_list("0\n"), count_of_list("0-1,4,8-11\n")], [Some(1), Some(7)]);
+        assert_eq!([count_of_list(""), count_of_list("1-0")], [None, Some(0)]);
+        assert!(cores_online() >= std::thread::available_parallelism().unwrap().get());
+    }
 
     #[test]
     fn a_machine_short_of_cores_says_so() {

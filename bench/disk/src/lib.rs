@@ -25,7 +25,7 @@ mod ring;
 
 pub use args::DiskArgs;
 pub use busy::Busy;
-pub use device::Device;
+pub use device::{Device, Disk};
 pub use file::ProbeFile;
 pub use glance::{Glance, glance};
 pub use latency::Latency;

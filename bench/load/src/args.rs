@@ -36,7 +36,8 @@ pub enum BenchKind {
     E2e(E2eArgs),
     /// Fill a topic, then read it from its start as fast as it comes
     #[command(after_help = "Examples:\n  millstream bench consume --backlog 5m --partitions 4\n  \
-        millstream bench consume --topic orders --consumers 2")]
+        millstream bench consume --topic orders --consumers 2\n  \
+        millstream bench consume --topic orders --partitions 4 --backlog 5m --again 60")]
     Consume(ConsumeArgs),
     /// Send and read the tail, first alone, then while another reader reads the whole backlog
     #[command(after_help = "Example:\n  millstream bench mixed --rate 20k --backlog 5m --duration 60")]
@@ -86,6 +87,11 @@ pub struct ConsumeArgs {
     /// Read the tail at --rate instead, as e2e does
     #[arg(long)]
     pub tail: bool,
+    /// For so long, read an existing topic from its start to each partition's equal share of --backlog, over and
+    /// over: a back-filling reader beside another run's load
+    #[arg(long, value_name = "SECONDS", requires = "topic", conflicts_with_all = ["tail", "groups", "consumers"],
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub again: Option<u64>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -97,6 +103,9 @@ pub struct MixedArgs {
     /// Records to fill the topic with first
     #[arg(long, default_value = "1m", value_name = "RECORDS", value_parser = parse_records)]
     pub backlog: u64,
+    /// Of the phase before the back-fill begins; --duration unless given
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub alone: Option<u64>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -55,16 +55,16 @@ impl Checker {
     }
 
     pub(crate) fn read(&mut self, partition: u32, value: &[u8]) {
-        if !is_whole(value) {
-            self.faults.damaged += 1;
-            return;
-        }
-        let Some(Stamp { run, producer, sequence, .. }) = stamp(value).filter(|stamp| stamp.run == self.run)
+        // First, since what others send has no checksum of ours. One of this run whose stamp is damaged is lost.
+        let Some(Stamp { producer, sequence, .. }) = stamp(value).filter(|stamp| stamp.run == self.run)
         else {
             self.faults.foreign += 1;
             return;
         };
-        debug_assert_eq!(run, self.run);
+        if !is_whole(value) {
+            self.faults.damaged += 1;
+            return;
+        }
         if !self.seen.entry(u32::from(producer)).or_default().insert(sequence) {
             self.faults.doubled += 1;
             return;
@@ -124,13 +124,15 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use super::{Checker, Verdict};
-    use crate::payload::{Filler, Stamp};
+    use crate::payload::{Filler, Noise, Stamp};
     use crate::seen::Seen;
 
     const RUN: u32 = 77;
+    static NOISE: LazyLock<Noise> = LazyLock::new(|| Noise::new(1));
 
     fn value(producer: u16, sequence: u64) -> Vec<u8> {
         value_of(RUN, producer, sequence)
@@ -138,7 +140,7 @@ mod tests {
 
     fn value_of(run: u32, producer: u16, sequence: u64) -> Vec<u8> {
         let mut value = Vec::new();
-        Filler::new(1, 1.0, true).append(
+        Filler::new(NOISE.clone(), 1, 1.0, true).append(
             Stamp { due: Duration::ZERO, run, producer, sequence },
             100,
             &mut value,
@@ -203,8 +205,19 @@ mod tests {
 
     #[test]
     fn records_of_others_are_counted_and_are_no_fault() {
-        let verdict = check(|all| all.push((0, value_of(RUN + 1, 0, 3))));
-        assert_eq!(verdict.foreign, 1);
+        let verdict = check(|all| {
+            all.push((0, value_of(RUN + 1, 0, 3)));
+            all.push((0, b"short".to_vec()));
+            all.push((0, b"no stamp, and no checksum, and longer than either".to_vec()));
+        });
+        assert_eq!((verdict.foreign, verdict.damaged), (3, 0));
         assert!(verdict.is_good());
+    }
+
+    #[test]
+    fn a_record_whose_stamp_is_damaged_is_lost() {
+        let verdict = check(|all| all[4].1[9] ^= 1);
+        assert_eq!((verdict.foreign, verdict.lost), (1, 1));
+        assert!(!verdict.is_good());
     }
 }

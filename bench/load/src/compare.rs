@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::checker::Verdict;
 use crate::latency::LatencySummary;
 use crate::report::{Phase, TrafficReport};
 use crate::saved::Saved;
@@ -49,6 +50,8 @@ pub enum Change {
 enum Wanted {
     More,
     Less,
+    /// Says what the others were measured at.
+    Neither,
 }
 
 /// What says when and by which words a run was started; everything else makes it another run.
@@ -83,6 +86,11 @@ pub fn compare(a: &Saved, b: &Saved, threshold_percent: f64) -> Comparison {
         }
     }
     rows.extend(knee_row(one, other, threshold_percent));
+    rows.extend(verdict_rows(one, other, threshold_percent));
+    if one.verdict.is_some() != other.verdict.is_some() {
+        let [a, b] = [one, other].map(|report| report.verdict.is_some().to_string());
+        differences.push(Difference { what: "verified".to_owned(), a, b });
+    }
     Comparison { threshold_percent, differences, rows, alone: alone(one, other) }
 }
 
@@ -127,9 +135,20 @@ fn knee_row(a: &TrafficReport, b: &TrafficReport, threshold_percent: f64) -> Opt
     Some(row("knee", "records/s borne", Wanted::More, (of(a)?, of(b)?), threshold_percent))
 }
 
+fn verdict_rows(a: &TrafficReport, b: &TrafficReport, threshold_percent: f64) -> Vec<Row> {
+    let (Some(a), Some(b)) = (&a.verdict, &b.verdict) else { return Vec::new() };
+    let counts = |verdict: &Verdict| {
+        let Verdict { lost, doubled, reordered, damaged, .. } = verdict;
+        [*lost, *doubled, *reordered, *damaged].map(|count| count as f64)
+    };
+    let pairs = counts(a).into_iter().zip(counts(b));
+    let named = ["lost", "doubled", "out of order", "damaged"].into_iter().zip(pairs);
+    named.map(|(figure, pair)| row("verified", figure, Wanted::Less, pair, threshold_percent)).collect()
+}
+
 fn row(phase: &str, figure: &'static str, wanted: Wanted, (a, b): (f64, f64), threshold_percent: f64) -> Row {
     let ratio = if a == b { 1.0 } else { b / a };
-    let change = if (ratio - 1.0).abs() * 100.0 <= threshold_percent {
+    let change = if wanted == Wanted::Neither || (ratio - 1.0).abs() * 100.0 <= threshold_percent {
         Change::None
     } else if (ratio > 1.0) == (wanted == Wanted::More) {
         Change::Better
@@ -140,13 +159,14 @@ fn row(phase: &str, figure: &'static str, wanted: Wanted, (a, b): (f64, f64), th
 }
 
 fn figures(phase: &Phase) -> Vec<(&'static str, Wanted, f64)> {
-    use Wanted::{Less, More};
+    use Wanted::{Less, More, Neither};
     let mut all = Vec::new();
     if let Some(produced) = &phase.produced {
         all.push(("records/s acknowledged", More, produced.records_per_second));
         all.extend(produced.achieved.map(|share| ("achieved of asked", More, share)));
         all.extend(produced.latency.iter().flat_map(|latency| latencies(ACKNOWLEDGED, latency)));
         all.push(("failed", Less, produced.failed.values().sum::<u64>() as f64));
+        all.push(("unsent", Less, produced.unsent as f64));
     }
     for read in &phase.read {
         let figure = match read.name.as_str() {
@@ -165,6 +185,11 @@ fn figures(phase: &Phase) -> Vec<(&'static str, Wanted, f64)> {
         }
         all.push(("broker resident bytes", Less, cost.used.resident_bytes as f64));
     }
+    let busy = &phase.busy;
+    all.extend(busy.broker_cores.map(|cores| ("cores busy: broker", Neither, cores)));
+    all.push(("cores busy: generator", Neither, busy.generator_cores));
+    all.push(("cores busy: others", Neither, busy.others_cores));
+    all.push(("cores taken by the host", Neither, busy.steal_cores));
     all
 }
 
@@ -220,7 +245,7 @@ fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Comparison, compare};
+    use super::{Change, Comparison, Verdict, compare};
     use crate::report::samples::saved;
 
     fn change(comparison: &Comparison, figure: &str) -> (f64, Change) {
@@ -253,6 +278,35 @@ mod tests {
         assert!(comparison.rows.iter().all(|row| row.change == Change::None));
         let strict = compare(&saved(1.0), &saved(1.04), 3.0);
         assert!(strict.rows.iter().any(|row| row.change != Change::None));
+    }
+
+    #[test]
+    fn what_was_lost_or_not_sent_is_compared_and_a_busy_machine_is_shown() {
+        let with = |lost, unsent, others_cores| {
+            let mut one = saved(1.0);
+            let crate::saved::SavedFigures::Traffic(report) = &mut one.result;
+            let first_lost = Vec::new();
+            report.verdict = Some(Verdict {
+                checked: 10,
+                lost,
+                doubled: 0,
+                reordered: 0,
+                damaged: 0,
+                foreign: 0,
+                first_lost,
+            });
+            report.phases[0].produced.as_mut().unwrap().unsent = unsent;
+            report.phases[0].busy.others_cores = others_cores;
+            one
+        };
+        let comparison = compare(&with(0, 0, 0.5), &with(3, 7, 1.5), 5.0);
+        assert_eq!(change(&comparison, "lost").1, Change::Worse);
+        assert_eq!(change(&comparison, "unsent").1, Change::Worse);
+        assert_eq!(change(&comparison, "doubled"), (1.0, Change::None));
+        assert_eq!(change(&comparison, "cores busy: others"), (3.0, Change::None));
+        assert_eq!(change(&compare(&with(3, 0, 0.5), &with(0, 0, 0.5), 5.0), "lost").1, Change::Better);
+        let unverified = compare(&with(0, 0, 0.5), &saved(1.0), 5.0);
+        assert_eq!(unverified.differences[0].what, "verified");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::knee::Shown;
 use crate::latency::LatencySummary;
 use crate::report::{Phase, Second, Setup, TrafficReport};
 use crate::saved::Saved;
@@ -156,7 +157,9 @@ fn percentiles(named: &[(String, &Saved)]) -> Plot {
         }
     }
     // More than two lines of a colour cannot be told apart.
-    lines.truncate(2 * COLOURS);
+    let left = lines.len().saturating_sub(LINES_MAX);
+    lines.truncate(LINES_MAX);
+    let left = (left > 0).then(|| format!("{left} more are not drawn; their figures are in the table."));
     Plot {
         title: "Latency by share of records".to_owned(),
         x: Axis {
@@ -167,27 +170,33 @@ fn percentiles(named: &[(String, &Saved)]) -> Plot {
         y: time_axis(),
         lines,
         level: None,
+        crossed: Vec::new(),
+        notes: left.into_iter().collect(),
     }
 }
 
+const LINES_MAX: usize = 2 * COLOURS;
+
 fn rate_against_latency(named: &[(String, &Saved)]) -> Plot {
-    let mut lines = Vec::new();
+    let (mut lines, mut crossed) = (Vec::new(), Vec::new());
     let mut level = None;
     for (name, saved) in named {
-        let mut steps: Vec<(f64, LatencySummary)> = saved.traffic().phases.iter().filter_map(step).collect();
-        steps.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut steps: Vec<Step> = saved.traffic().phases.iter().filter_map(Step::of).collect();
+        steps.sort_by(|a, b| a.rate.total_cmp(&b.rate));
         // One rate is no curve.
-        if steps.first().map(|step| step.0) == steps.last().map(|step| step.0) {
+        if steps.first().map(|step| step.rate) == steps.last().map(|step| step.rate) {
             continue;
         }
         if let Some(knee) = &saved.traffic().knee {
             level = Some((knee.p999_us_max as f64, "bound on p99.9".to_owned()));
         }
         let of = |label: &str, at: fn(&LatencySummary) -> u64| {
-            let points = steps.iter().map(|(rate, latency)| (*rate, at(latency) as f64)).collect();
+            let points: Vec<_> = steps.iter().map(|step| (step.rate, at(&step.latency) as f64)).collect();
             (format!("{} {label}", &name[..1]), points)
         };
         for (name, points) in [of("p50", |l| l.p50_us), of("p99", |l| l.p99_us), of("p99.9", |l| l.p999_us)] {
+            let behind = points.iter().zip(&steps).filter(|(_, step)| step.fell_behind);
+            crossed.extend(behind.map(|(point, _)| *point));
             lines.push(Line {
                 name,
                 points,
@@ -201,15 +210,29 @@ fn rate_against_latency(named: &[(String, &Saved)]) -> Plot {
         title: "Rate against latency".to_owned(),
         x: Axis { name: "asked, records/s".to_owned(), scale: Scale::Log, number: short },
         y: time_axis(),
+        notes: (!crossed.is_empty())
+            .then(|| "Crossed out: fell behind the rate asked for, or lost records.".to_owned())
+            .into_iter()
+            .collect(),
         lines,
         level,
+        crossed,
     }
 }
 
-fn step(phase: &Phase) -> Option<(f64, LatencySummary)> {
-    let produced = phase.produced.as_ref()?;
-    let tail = phase.read.iter().find_map(|read| read.latency);
-    Some((produced.asked_rate?, tail.or(produced.latency)?))
+struct Step {
+    rate: f64,
+    latency: LatencySummary,
+    fell_behind: bool,
+}
+
+impl Step {
+    fn of(phase: &Phase) -> Option<Step> {
+        let produced = phase.produced.as_ref()?;
+        let tail = phase.read.iter().find_map(|read| read.latency);
+        let fell_behind = Shown::by(phase).is_some_and(|shown| !shown.keeps_up());
+        Some(Step { rate: produced.asked_rate?, latency: tail.or(produced.latency)?, fell_behind })
+    }
 }
 
 /// Short last lines would be rates of a moment.
@@ -249,6 +272,8 @@ fn throughput(name: &str, traffic: &TrafficReport) -> Plot {
         y: Axis { name: "records/s".to_owned(), scale: Scale::Linear, number: short },
         lines,
         level: None,
+        crossed: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -273,6 +298,8 @@ fn latency_over_time(name: &str, traffic: &TrafficReport) -> Plot {
         y: time_axis(),
         lines,
         level: None,
+        crossed: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -383,6 +410,7 @@ td:first-child,th:first-child{text-align:left}thead th{color:var(--faint);font-w
 figure{margin:0;min-width:0}figcaption{font-weight:600}svg{width:100%;height:auto;display:block}\
 svg text{fill:var(--faint);font-size:12px}svg text.x{text-anchor:middle}svg text.y{text-anchor:end}\
 .grid{stroke:var(--rule);stroke-width:1}.level{stroke:var(--ink);stroke-dasharray:2 4}\
+.cross{stroke:var(--ink);stroke-width:2;fill:none}\
 text.level{stroke:none;fill:var(--ink)}polyline{fill:none;stroke-width:2;stroke-linejoin:round}\
 polyline.dashed{stroke-dasharray:6 4}\
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.2rem 0 0;padding:0;color:var(--faint)}\
@@ -425,6 +453,31 @@ mod tests {
         report.phases.push(faster);
         let page = page(&[one]);
         assert!(page.contains("Rate against latency") && page.contains("bound on p99.9"));
+        assert!(!page.contains("class=\"cross\""));
+    }
+
+    #[test]
+    fn steps_that_fell_behind_are_crossed_out() {
+        let mut one = saved(1.0);
+        let SavedFigures::Traffic(report) = &mut one.result;
+        let mut faster = phase("2000/s", 3.0);
+        let produced = faster.produced.as_mut().unwrap();
+        (produced.asked_rate, produced.achieved) = (Some(2000.0), Some(0.98));
+        report.phases.push(faster);
+        let page = page(&[one]);
+        // In each of p50, p99 and p99.9.
+        assert_eq!(page.matches("class=\"cross\"").count(), 3);
+        assert!(page.contains("fell behind"));
+    }
+
+    #[test]
+    fn lines_that_are_not_drawn_are_told_of() {
+        let mut one = saved(1.0);
+        let SavedFigures::Traffic(report) = &mut one.result;
+        report.phases = (0..10).map(|at| phase(&format!("step {at}"), 1.0)).collect();
+        // Ten acknowledged and ten in hand; sixteen can be told apart.
+        assert!(page(&[one]).contains("4 more are not drawn"));
+        assert!(!page(&[saved(1.0)]).contains("not drawn"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The knee: the highest rate a system bears. Found by steps: doubling until one fails, then halving what lies between.
 //!
 //! A step is borne when at least [`ACHIEVED_MIN`] of what was asked was achieved, nothing failed, and p99.9 stayed below
-//! the bound.
+//! the bound. One that was not is tried once more before it counts: a moment of a busy machine is no knee.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ const STEPS_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Knee {
     pub p999_us_max: u64,
-    /// The highest rate that was borne; `None` when not even the lowest was.
+    /// The highest rate that was borne below the lowest that was not; `None` when there was none.
     pub records_per_second: Option<f64>,
     /// The lowest that was not; `None` when there was none.
     pub too_much: Option<f64>,
@@ -46,12 +46,21 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Whether it is the rate that was asked for, however late.
+    pub(crate) fn keeps_up(self) -> bool {
+        self.achieved >= ACHIEVED_MIN && self.failed == 0
+    }
+}
+
 /// The search, told what each step showed.
 #[derive(Debug, Clone)]
 pub struct Search {
     p999_us_max: u64,
-    borne: Option<f64>,
+    borne: Vec<f64>,
     too_much: Option<f64>,
+    /// Was too much, and is tried again.
+    doubtful: Option<f64>,
     next: f64,
     lowest: f64,
     steps: usize,
@@ -61,12 +70,20 @@ impl Search {
     /// Starts at `first` records per second. A first step that is too much is followed by lower ones, down to a
     /// thousandth of it.
     pub fn new(first: f64, p999_us_max: u64) -> Search {
-        Search { p999_us_max, borne: None, too_much: None, next: first, lowest: first / 1000.0, steps: 0 }
+        Search {
+            p999_us_max,
+            borne: Vec::new(),
+            too_much: None,
+            doubtful: None,
+            next: first,
+            lowest: first / 1000.0,
+            steps: 0,
+        }
     }
 
     /// The next rate to try; nothing when the knee is known.
     pub fn next(&self) -> Option<f64> {
-        let is_known = match (self.borne, self.too_much) {
+        let is_known = match (self.highest_borne(), self.too_much) {
             (Some(borne), Some(too_much)) => too_much <= borne * (1.0 + PRECISION),
             (None, Some(too_much)) => too_much <= self.lowest,
             (_, None) => false,
@@ -74,16 +91,20 @@ impl Search {
         (!is_known && self.steps < STEPS_MAX).then_some(self.next)
     }
 
+    /// Whether the next rate was tried before.
+    pub fn is_repeating(&self) -> bool {
+        self.doubtful == Some(self.next)
+    }
+
     pub fn tell(&mut self, rate: f64, shown: Shown) {
-        let is_borne =
-            shown.achieved >= ACHIEVED_MIN && shown.p999_us <= self.p999_us_max && shown.failed == 0;
-        if is_borne {
-            self.borne = Some(self.borne.map_or(rate, |borne| borne.max(rate)));
-        } else {
-            self.too_much = Some(self.too_much.map_or(rate, |least| least.min(rate)));
-        }
         self.steps += 1;
-        self.next = match (self.borne, self.too_much) {
+        if !self.is_borne(shown) && self.doubtful.replace(rate) != Some(rate) {
+            self.next = rate;
+            return;
+        }
+        self.doubtful = None;
+        self.count(rate, shown);
+        self.next = match (self.highest_borne(), self.too_much) {
             (Some(borne), None) => borne * 2.0,
             (None, Some(too_much)) => too_much / 4.0,
             // Rates are ratios: the middle is the geometric one.
@@ -92,15 +113,33 @@ impl Search {
         };
     }
 
+    fn is_borne(&self, shown: Shown) -> bool {
+        shown.keeps_up() && shown.p999_us <= self.p999_us_max
+    }
+
+    fn count(&mut self, rate: f64, shown: Shown) {
+        if self.is_borne(shown) {
+            self.borne.push(rate);
+        } else {
+            self.too_much = Some(self.too_much.map_or(rate, |least| least.min(rate)));
+        }
+    }
+
+    fn highest_borne(&self) -> Option<f64> {
+        let below = self.borne.iter().copied().filter(|rate| self.too_much.is_none_or(|least| *rate < least));
+        below.max_by(f64::total_cmp)
+    }
+
     pub fn knee(&self) -> Knee {
-        Knee { p999_us_max: self.p999_us_max, records_per_second: self.borne, too_much: self.too_much }
+        let records_per_second = self.highest_borne();
+        Knee { p999_us_max: self.p999_us_max, records_per_second, too_much: self.too_much }
     }
 }
 
-/// Of steps whose rates were given.
+/// Of steps whose rates were given: each is tried as often as it was asked for.
 pub fn knee_of(steps: &[(f64, Shown)], p999_us_max: u64) -> Knee {
     let mut search = Search::new(1.0, p999_us_max);
-    steps.iter().for_each(|(rate, shown)| search.tell(*rate, *shown));
+    steps.iter().for_each(|(rate, shown)| search.count(*rate, *shown));
     search.knee()
 }
 
@@ -144,6 +183,29 @@ mod tests {
         // 7 waits of 10 us/2 * load/(1 - load) reach 100 us at a load of 0.74.
         let (knee, _) = found(100_000.0, 10_000.0, 300);
         assert!((70_000.0..=74_500.0).contains(&knee), "{knee}");
+    }
+
+    #[test]
+    fn a_step_that_fails_once_is_tried_again_and_does_not_end_the_search() {
+        let mut search = Search::new(10_000.0, 5_000);
+        let mut hiccup = true;
+        while let Some(rate) = search.next() {
+            let disturbed = rate == 20_000.0 && std::mem::take(&mut hiccup);
+            let shown = server(100_000.0, rate);
+            search.tell(rate, if disturbed { Shown { p999_us: 1_000_000, ..shown } } else { shown });
+            assert_eq!(search.is_repeating(), search.next() == Some(rate));
+        }
+        assert!(!hiccup);
+        let knee = search.knee().records_per_second.unwrap();
+        assert!((95_000.0..100_000.0).contains(&knee), "{knee}");
+    }
+
+    #[test]
+    fn what_was_borne_above_a_rate_that_was_not_is_luck() {
+        let shown = |achieved| Shown { achieved, p999_us: 100, failed: 0 };
+        let steps = [(10e3, shown(1.0)), (20e3, shown(0.9)), (40e3, shown(1.0))];
+        let knee = knee_of(&steps, 5_000);
+        assert_eq!((knee.records_per_second, knee.too_much), (Some(10e3), Some(20e3)));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::process::Command;
 
+use bench_disk::Disk;
+use bench_disk::device::UNSEEN;
 use serde::{Deserialize, Serialize};
 
 use crate::usage::TICKS_PER_SECOND;
@@ -11,22 +13,13 @@ use crate::usage::TICKS_PER_SECOND;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu: String,
+    /// Online, whether this process may run on them or not.
     pub cores: usize,
     /// That this process may run on, as the kernel lists them.
     pub cores_allowed: String,
     pub memory_mib: u64,
     pub kernel: String,
     pub disks: Vec<Disk>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
-    pub name: String,
-    pub model: String,
-    /// `write back`: has a cache that must be flushed; `write through`: has none, or none that it tells of. Caches
-    /// below a virtual disk cannot be seen from inside.
-    pub write_cache: String,
-    pub rotational: bool,
 }
 
 impl Machine {
@@ -36,46 +29,32 @@ impl Machine {
         let memory_kib = memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
         Machine {
             cpu: field(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: bench_disk::busy::cores_online(),
             cores_allowed: cores_allowed(std::process::id()),
             memory_mib: memory_kib / 1024,
             kernel,
-            disks: disks(),
+            disks: Disk::all(),
         }
     }
+}
+
+/// What a broker of ours says of its version, asked by its process: nothing of another program, which may do anything
+/// when it is asked.
+pub fn broker_version(pid: u32) -> Option<String> {
+    const OURS: &str = "millstream";
+    let program = format!("/proc/{pid}/exe");
+    // The kernel adds a word where the file was replaced since.
+    let name = fs::read_link(&program).ok()?.file_name()?.to_str()?.trim_end_matches(" (deleted)").to_owned();
+    if name != OURS {
+        return None;
+    }
+    let said = Command::new(program).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&said.stdout).lines().next()?.trim().to_owned())
 }
 
 /// Cores that a process may run on, as `0-1,4`.
 pub fn cores_allowed(pid: u32) -> String {
     field(&read(&format!("/proc/{pid}/status")), "Cpus_allowed_list")
-}
-
-impl Disk {
-    /// By its directory in `/sys`.
-    pub fn at(directory: &Path) -> Option<Disk> {
-        let text = |name: &str| read(directory.join(name).to_str().unwrap_or_default()).trim().to_string();
-        let or_unknown = |text: String| if text.is_empty() { "unknown".to_string() } else { text };
-        Some(Disk {
-            name: directory.file_name()?.to_str()?.to_string(),
-            model: or_unknown(text("device/model")),
-            write_cache: or_unknown(text("queue/write_cache")),
-            rotational: text("queue/rotational") == "1",
-        })
-    }
-}
-
-/// Those with something in them.
-fn disks() -> Vec<Disk> {
-    let directories = fs::read_dir("/sys/block").into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_real = |directory: &std::path::PathBuf| {
-        let size = fs::read_to_string(directory.join("size")).unwrap_or_default();
-        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        size.trim() != "0" && !name.starts_with("loop") && !name.starts_with("ram")
-    };
-    let mut disks: Vec<Disk> =
-        directories.filter(is_real).filter_map(|directory| Disk::at(&directory)).collect();
-    disks.sort_by(|a, b| a.name.cmp(&b.name));
-    disks
 }
 
 /// CPU seconds of all cores since the machine started.
@@ -110,14 +89,8 @@ impl fmt::Display for Machine {
             "{cpu}, {cores} cores (allowed: {allowed}), {} MiB, Linux {}",
             self.memory_mib, self.kernel
         )?;
-        self.disks.iter().try_for_each(|disk| write!(f, "; {disk}"))
-    }
-}
-
-impl fmt::Display for Disk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.rotational { ", rotational" } else { "" };
-        write!(f, "disk {} ({}{kind}), write cache: {}", self.name, self.model, self.write_cache)
+        self.disks.iter().try_for_each(|disk| write!(f, "; {disk}"))?;
+        if self.disks.is_empty() { Ok(()) } else { write!(f, "; {UNSEEN}") }
     }
 }
 
@@ -133,13 +106,19 @@ fn field(text: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{CpuTime, Machine, field};
+    use super::{CpuTime, Machine, broker_version, field};
 
     #[test]
     fn fields_of_proc_are_found_or_unknown() {
         assert_eq!(field("a : b\nmodel name\t: X 1\n", "model name"), "X 1");
         assert_eq!(field("", "model name"), "unknown");
         assert!(Machine::here().cores > 0);
+    }
+
+    #[test]
+    fn only_a_broker_of_ours_is_asked_for_its_version() {
+        assert_eq!(broker_version(std::process::id()), None);
+        assert_eq!(broker_version(u32::MAX), None);
     }
 
     #[test]

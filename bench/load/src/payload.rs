@@ -11,6 +11,7 @@
 //! Little-endian. Noise is taken from one stretch of random bytes, each record from where the last one ended: nothing
 //! repeats within a batch, so compression finds nothing. With a ratio above 1, the end of each record is zeros.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dice::Dice;
@@ -29,10 +30,21 @@ pub(crate) struct Stamp {
     pub(crate) sequence: u64,
 }
 
+/// That all producers of a run take from, each from a place of its own on.
+#[derive(Debug, Clone)]
+pub(crate) struct Noise(Arc<[u8]>);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Noise {
+        let mut dice = Dice::new(seed);
+        Noise((0..NOISE_BYTES / 8).flat_map(|_| dice.roll().to_le_bytes()).collect())
+    }
+}
+
 /// Makes values.
 #[derive(Debug, Clone)]
 pub(crate) struct Filler {
-    noise: Vec<u8>,
+    noise: Noise,
     at: usize,
     /// Of a value, the share that is noise.
     noise_share: f64,
@@ -40,12 +52,12 @@ pub(crate) struct Filler {
 }
 
 impl Filler {
-    /// `compress_ratio` is what a good codec makes of it: 1 for nothing, 4 for a quarter.
-    pub(crate) fn new(seed: u64, compress_ratio: f64, checked: bool) -> Filler {
+    /// `seed` says where in the noise it begins. `compress_ratio` is what a good codec makes of it: 1 for nothing, 4
+    /// for a quarter.
+    pub(crate) fn new(noise: Noise, seed: u64, compress_ratio: f64, checked: bool) -> Filler {
         assert!(compress_ratio >= 1.0, "a codec never makes more of it");
-        let mut dice = Dice::new(seed);
-        let noise = (0..NOISE_BYTES / 8).flat_map(|_| dice.roll().to_le_bytes()).collect();
-        Filler { noise, at: 0, noise_share: 1.0 / compress_ratio, checked }
+        let at = Dice::new(seed).below(NOISE_BYTES as u64) as usize;
+        Filler { noise, at, noise_share: 1.0 / compress_ratio, checked }
     }
 
     /// Appends a value of `bytes` bytes, at least [`STAMP_BYTES`].
@@ -68,7 +80,7 @@ impl Filler {
     fn append_noise(&mut self, mut bytes: usize, into: &mut Vec<u8>) {
         while bytes > 0 {
             let part = bytes.min(NOISE_BYTES - self.at);
-            into.extend_from_slice(&self.noise[self.at..self.at + part]);
+            into.extend_from_slice(&self.noise.0[self.at..self.at + part]);
             self.at = (self.at + part) % NOISE_BYTES;
             bytes -= part;
         }
@@ -109,13 +121,13 @@ fn nanoseconds(due: Duration) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Filler, NOISE_BYTES, STAMP_BYTES, Stamp, is_whole, stamp};
+    use super::{Filler, NOISE_BYTES, Noise, STAMP_BYTES, Stamp, is_whole, stamp};
 
     const STAMP: Stamp =
         Stamp { due: Duration::from_micros(7), run: 9, producer: 65_535, sequence: (1 << 48) - 1 };
 
     fn values(ratio: f64, checked: bool, bytes: usize, count: usize) -> Vec<u8> {
-        let mut filler = Filler::new(1, ratio, checked);
+        let mut filler = Filler::new(Noise::new(1), 1, ratio, checked);
         let mut all = Vec::new();
         (0..count).for_each(|_| filler.append(STAMP, bytes, &mut all));
         all
@@ -151,6 +163,18 @@ mod tests {
         sorted.sort_unstable();
         sorted.dedup();
         assert!(sorted.len() >= noise.len() - 1);
+    }
+
+    #[test]
+    fn producers_share_the_noise_and_begin_at_different_places() {
+        let noise = Noise::new(1);
+        let value = |seed| {
+            let mut value = Vec::new();
+            Filler::new(noise.clone(), seed, 1.0, false).append(STAMP, 1000, &mut value);
+            value
+        };
+        assert_eq!(value(1), value(1));
+        assert_ne!(value(1), value(2));
     }
 
     #[test]

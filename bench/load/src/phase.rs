@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, interval_at};
 
 use crate::cost::{Snapshot, Watch, Work};
-use crate::inbox::{Inbox, ReadTally};
+use crate::inbox::{Inbox, ReadTally, Shares};
 use crate::latency::Latencies;
 use crate::live::Live;
 use crate::outcomes::{Desk, Tally};
@@ -71,11 +71,20 @@ impl Clients {
     }
 }
 
+/// What is read from its start over and over.
+pub(crate) struct Backlog<'a> {
+    pub(crate) system: &'a dyn System,
+    pub(crate) spec: &'a ConsumerSpec,
+    /// A round is over when each partition has given so many: not all of them go forward together, and records are
+    /// added behind them meanwhile.
+    pub(crate) shares: Shares,
+}
+
 /// Sends `load`, and reads the backlog over and over beside it where one is given.
 pub(crate) async fn measure(
     clients: &mut Clients,
     load: Load,
-    backlog: Option<(&dyn System, &ConsumerSpec)>,
+    backlog: Option<&Backlog<'_>>,
     reading: Reading<'_>,
 ) -> Result<Phase, BenchError> {
     let senders = std::mem::take(&mut clients.senders);
@@ -93,7 +102,7 @@ pub(crate) async fn measure(
     });
     let mut sending = pin!(send(senders, &load, pace.as_ref(), reading.epoch, lines.start));
     let (rounds, back_fill) = (AtomicU64::new(0), Arc::clone(&lines.back_fill));
-    let mut filling = pin!(read_again(backlog, &back_fill, clients.acknowledged, &rounds));
+    let mut filling = pin!(read_again(backlog, &back_fill, &rounds));
     let mut tick = interval_at((lines.start + LINE).into(), LINE);
     let asked = || pace.as_ref().map(|(_, pace)| pace.asked().min(load.records_max.unwrap_or(u64::MAX)));
     let (senders, unsent) = loop {
@@ -135,6 +144,42 @@ pub(crate) async fn measure(
         seconds,
         produced: Some(produced),
         read,
+        cost: after.cost_since(&before, work),
+        busy: after.busy_since(&before, work),
+        series: lines.series,
+    })
+}
+
+/// Reads the backlog over and over for so long, and nothing else.
+pub(crate) async fn back_fill(
+    backlog: &Backlog<'_>,
+    duration: Duration,
+    reading: Reading<'_>,
+) -> Result<Phase, BenchError> {
+    const NAME: &str = "back-fill";
+    let before = reading.watch.snapshot().map_err(BenchError::watching)?;
+    let mut lines = Lines::new(&[], &[], Instant::now(), &reading, Some(duration), NAME);
+    let (rounds, inbox) = (AtomicU64::new(0), Arc::clone(&lines.back_fill));
+    let mut filling = pin!(read_again(Some(backlog), &inbox, &rounds));
+    let mut over = pin!(tokio::time::sleep_until((lines.start + duration).into()));
+    let mut tick = interval_at((lines.start + LINE).into(), LINE);
+    loop {
+        tokio::select! {
+            failed = &mut filling => return Err(failed.into()),
+            () = &mut over => break,
+            _ = tick.tick() => lines.draw(None),
+        }
+    }
+    let after = reading.watch.snapshot().map_err(BenchError::watching)?;
+    let seconds = lines.start.elapsed().as_secs_f64();
+    lines.draw(None);
+    let work = Work { records: lines.back.records, bytes: lines.back.bytes };
+    let rounds = Some(rounds.load(Ordering::Relaxed));
+    Ok(Phase {
+        name: NAME.to_owned(),
+        seconds,
+        produced: None,
+        read: vec![Read { rounds, ..lines.rates(NAME, &lines.back, seconds) }],
         cost: after.cost_since(&before, work),
         busy: after.busy_since(&before, work),
         series: lines.series,
@@ -211,26 +256,20 @@ async fn send(
     Ok((senders.into_values().collect(), all_unsent))
 }
 
-/// Reads the first `records` of the topic over and over. Ends only by an error.
-async fn read_again(
-    backlog: Option<(&dyn System, &ConsumerSpec)>,
-    inbox: &Inbox,
-    records: u64,
-    rounds: &AtomicU64,
-) -> SystemError {
-    let Some((system, spec)) = backlog else { return std::future::pending().await };
+/// Ends only by an error.
+async fn read_again(backlog: Option<&Backlog<'_>>, inbox: &Inbox, rounds: &AtomicU64) -> SystemError {
+    let Some(Backlog { system, spec, shares }) = backlog else { return std::future::pending().await };
     loop {
-        let round = rounds.load(Ordering::Relaxed) + 1;
         let read = async {
             let mut consumer = system.consumer(spec).await?;
-            inbox.read(consumer.as_mut(), round * records).await?;
+            inbox.read_shares(consumer.as_mut(), shares).await?;
             consumer.close().await;
             Ok(())
         };
         if let Err(error) = read.await {
             return error;
         }
-        rounds.store(round, Ordering::Relaxed);
+        rounds.fetch_add(1, Ordering::Relaxed);
     }
 }
 

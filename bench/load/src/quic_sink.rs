@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event,
     MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt,
@@ -54,10 +56,17 @@ const DATAGRAM_BYTES: usize = 64 * 1024;
 pub fn run(bench: SinkBench) -> io::Result<SinkReport> {
     let (tell, told) = mpsc::channel();
     let (server_config, client_config) = configs(bench.windows)?;
-    let receiver = thread::spawn(move || receive(server_config, bench.windows, &tell));
+    let [core_of_receiver, core_of_sender] = cores()?;
+    let receiver = thread::spawn(move || {
+        confine(core_of_receiver)?;
+        receive(server_config, bench.windows, &tell)
+    });
     let to = told.recv().map_err(io::Error::other)?;
     let start = Instant::now();
-    let sender = thread::spawn(move || send(client_config, bench, to));
+    let sender = thread::spawn(move || {
+        confine(core_of_sender)?;
+        send(client_config, bench, to)
+    });
     let sender_cpu = sender.join().map_err(|_| io::Error::other("sender panicked"))??;
     let elapsed = start.elapsed();
     let receiver_cpu = receiver.join().map_err(|_| io::Error::other("receiver panicked"))??;
@@ -69,6 +78,24 @@ pub fn run(bench: SinkBench) -> io::Result<SinkReport> {
         sender_cpu_seconds_per_gb: sender_cpu / gigabytes,
         windows: bench.windows,
     })
+}
+
+/// A core each, as the broker and its clients have; nothing where this process may use one alone.
+fn cores() -> io::Result<[Option<usize>; 2]> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    Ok(match (cores.next(), cores.next()) {
+        (Some(one), Some(other)) => [Some(one), Some(other)],
+        (_, None) | (None, _) => [None, None],
+    })
+}
+
+/// The calling thread.
+fn confine(core: Option<usize>) -> io::Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut only = CpuSet::new();
+    only.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &only)?)
 }
 
 fn receive(config: ServerConfig, windows: Windows, tell: &mpsc::Sender<SocketAddr>) -> io::Result<f64> {
@@ -335,7 +362,21 @@ fn transport(windows: Windows) -> TransportConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{SinkBench, Windows, run};
+    use super::{SinkBench, Windows, confine, cores, run};
+
+    #[test]
+    fn both_sides_have_a_core_of_their_own_where_there_are_two() {
+        let allowed = cores().unwrap();
+        if let [Some(one), Some(other)] = allowed {
+            assert_ne!(one, other);
+            let confined = std::thread::spawn(move || {
+                confine(Some(other)).unwrap();
+                (cores().unwrap(), std::thread::available_parallelism().unwrap().get())
+            });
+            assert_eq!(confined.join().unwrap(), ([None, None], 1));
+        }
+        assert_eq!(cores().unwrap(), allowed);
+    }
 
     #[test]
     fn every_byte_goes_through_and_both_sides_are_charged() {

@@ -25,7 +25,7 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figures {
-    Disk(bench_disk::DiskReport),
+    Disk(Box<bench_disk::DiskReport>),
     Quic(SinkReport),
     Traffic(Box<TrafficReport>),
 }

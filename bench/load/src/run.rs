@@ -89,7 +89,7 @@ pub async fn run(args: BenchArgs, config: Config, started: String) -> Result<Ans
         BenchKind::Disk(args) => {
             let probe = args.probe();
             let report = blocking("disk bench", move || bench_disk::run(&probe)).await?;
-            return Ok(Answer::Report(Box::new(Report::new(Figures::Disk(report)))));
+            return Ok(Answer::Report(Box::new(Report::new(Figures::Disk(Box::new(report))))));
         }
         BenchKind::Quic(args) => {
             let bench = args.bench();

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use crate::dice::Dice;
 use crate::keys::{KEY_BYTES, Keys};
 use crate::outcomes::{Due, Outcomes, Ticket};
-use crate::payload::{Filler, Stamp};
+use crate::payload::{Filler, Noise, Stamp};
 use crate::schedule::Schedule;
 use crate::sizes::Sizes;
 use crate::system::{Outgoing, Producer, SystemError};
@@ -18,6 +18,7 @@ use crate::system::{Outgoing, Producer, SystemError};
 pub(crate) struct Mix {
     pub(crate) sizes: Sizes,
     pub(crate) keys: Keys,
+    pub(crate) noise: Noise,
     pub(crate) compress_ratio: f64,
     /// Partitions to go round, instead of leaving the choice to the client library.
     pub(crate) round: Option<u32>,
@@ -83,7 +84,7 @@ impl Sender {
             sequence: 0,
             partition: u32::from(index),
             dice: Dice::new(seed),
-            filler: Filler::new(seed, mix.compress_ratio, mix.checked),
+            filler: Filler::new(mix.noise.clone(), seed, mix.compress_ratio, mix.checked),
             mix,
             chunk: Chunk::default(),
         }

@@ -31,6 +31,10 @@ pub(crate) struct Plot {
     pub(crate) lines: Vec<Line>,
     /// A level to be seen, with its name.
     pub(crate) level: Option<(f64, String)>,
+    /// Points that are crossed out.
+    pub(crate) crossed: Vec<(f64, f64)>,
+    /// What the drawing does not say by itself.
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,8 +93,12 @@ impl Plot {
             );
         }
         drawn.iter().for_each(|line| curve(line, &x, &y, &mut svg));
+        for (px, py) in &self.crossed {
+            cross((x.place(*px), y.place(*py)), &mut svg);
+        }
         svg.push_str("</svg>");
         legend(&drawn, &mut svg);
+        self.notes.iter().for_each(|note| _ = write!(svg, "<p>{}</p>", escape(note)));
         svg.push_str("</figure>");
         svg
     }
@@ -143,6 +151,15 @@ fn curve(line: &Line, x: &Ruler, y: &Ruler, svg: &mut String) {
             let _ = write!(svg, "<circle class=\"s{colour}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\"/>");
         }
     }
+}
+
+fn cross((x, y): (f64, f64), svg: &mut String) {
+    const ARM: f64 = 5.0;
+    let (left, right, top, bottom) = (x - ARM, x + ARM, y - ARM, y + ARM);
+    let _ = write!(
+        svg,
+        "<path class=\"cross\" d=\"M{left:.1} {top:.1}L{right:.1} {bottom:.1}M{left:.1} {bottom:.1}L{right:.1} {top:.1}\"/>"
+    );
 }
 
 /// As many as the page has classes for.
@@ -236,6 +253,8 @@ mod tests {
             y: axis(Scale::Log),
             lines: vec![line],
             level: None,
+            crossed: vec![(0.0, 10.0)],
+            notes: vec!["a <note>".to_owned()],
         }
         .draw()
     }
@@ -265,6 +284,8 @@ mod tests {
         let svg = plot(vec![(0.0, 10.0), (1.0, 1000.0)]);
         assert!(svg.contains("&lt;line&gt;") && svg.contains("a &amp; b") && !svg.contains("<line>"));
         assert_eq!(svg.matches("<circle class=\"s1\"").count(), 2);
+        assert_eq!(svg.matches("class=\"cross\"").count(), 1);
+        assert!(svg.contains("<p>a &lt;note&gt;</p>"));
         assert_eq!(plot(vec![(0.0, 10.0)]), "");
         assert_eq!(escape("'\"<"), "&#39;&quot;&lt;");
     }

@@ -76,6 +76,25 @@ pub enum SystemError {
     Unsupported { system: &'static str, what: String },
 }
 
+/// What a client library said, where there is nothing to add to it.
+impl SystemError {
+    fn connect(error: impl fmt::Display) -> SystemError {
+        SystemError::Connect(error.to_string())
+    }
+
+    fn topic(error: impl fmt::Display) -> SystemError {
+        SystemError::Topic(error.to_string())
+    }
+
+    fn send(error: impl fmt::Display) -> SystemError {
+        SystemError::Send(error.to_string())
+    }
+
+    fn read(error: impl fmt::Display) -> SystemError {
+        SystemError::Read(error.to_string())
+    }
+}
+
 /// Clones of one system share nothing but its address: every producer and consumer is a client of its own.
 pub trait System: Send + Sync {
     /// Makes a topic, stream, subject or whatever holds records in order, durable unless the spec says otherwise.

@@ -73,7 +73,8 @@ fn produced(f: &mut Formatter<'_>, made: &Produced) -> Result {
     made.stages.iter().try_for_each(|(name, latency)| writeln!(f, "  {name:<12} {latency}"))?;
     let failed: u64 = made.failed.values().sum();
     if failed + made.retries > 0 {
-        writeln!(f, "failed         {failed}, batches sent again {}", made.retries)?;
+        let lacks = if failed > 0 { ": latencies above lack them" } else { "" };
+        writeln!(f, "failed         {failed}{lacks}; batches sent again {}", made.retries)?;
     }
     made.failed.iter().try_for_each(|(kind, count)| writeln!(f, "  {count:<12} {kind}"))
 }

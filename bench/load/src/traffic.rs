@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_disk::Disk;
 use millstream_client::Config;
 
 use crate::args::{
@@ -14,14 +15,15 @@ use crate::cost::{Snapshot, Watch};
 use crate::inbox::Inbox;
 use crate::knee::{Knee, Search, Shown, knee_of};
 use crate::live::Live;
-use crate::machine::{Disk, cores_allowed};
+use crate::machine::{broker_version, cores_allowed};
 use crate::outcomes::{Desk, Limits};
-use crate::phase::{Clients, Load, Reading, catch_up, measure};
+use crate::payload::Noise;
+use crate::phase::{Backlog, Clients, Load, Reading, back_fill, catch_up, measure};
 use crate::report::{Phase, Setup, TrafficReport};
 use crate::run::BenchError;
 use crate::seen::Seen;
 use crate::sender::{Mix, Sender};
-use crate::system::{ConsumerSpec, ProducerSpec, ReadFrom, System, SystemError, TopicSpec, connect};
+use crate::system::{ConsumerSpec, Driver, ProducerSpec, ReadFrom, System, SystemError, TopicSpec, connect};
 use crate::view::View;
 
 /// What every run of one call shares.
@@ -156,7 +158,12 @@ impl<'a> Run<'a> {
         };
         // The first thing that went wrong is the one to tell.
         let ((phases, knee), verdict) = found?;
-        let system = described?;
+        let mut system = described?;
+        if self.load.driver == Driver::Kafka {
+            // Its protocol does not tell.
+            let versions = self.load.broker_pid.iter().filter_map(|pid| broker_version(*pid));
+            system.notes.extend(versions.map(|version| format!("the broker's process is {version}")));
+        }
         deleted?;
         Ok(TrafficReport { kind: kind.to_owned(), setup: self.setup(), system, phases, knee, verdict })
     }
@@ -181,11 +188,12 @@ impl<'a> Run<'a> {
             .map(|_| Desk::new(self.epoch, self.load.verify))
             .collect();
         let spec = self.producer_spec();
+        let mix = self.mix();
         let limits = Limits { records: self.load.window, bytes: self.load.memory as u64 };
         for index in 0..self.load.producers {
             let outcomes = desks[usize::from(index) % desks.len()].outcomes(u32::from(index), limits);
             let producer = self.system.producer(&spec, outcomes.clone()).await?;
-            self.clients.senders.push(Sender::new(producer, outcomes, self.mix(), index));
+            self.clients.senders.push(Sender::new(producer, outcomes, mix.clone(), index));
         }
         self.clients.desks = desks;
         Ok(())
@@ -236,7 +244,7 @@ impl<'a> Run<'a> {
         self.warm_up(Some(*first)).await?;
         let (mut phases, mut shown) = (Vec::new(), Vec::new());
         for rate in &steps.steps {
-            let phase = self.step(*rate).await?;
+            let phase = self.step(*rate, "").await?;
             shown.extend(Shown::by(&phase).map(|shown| (*rate, shown)));
             phases.push(phase);
         }
@@ -251,7 +259,8 @@ impl<'a> Run<'a> {
         let mut search = Search::new(first, p999_us_max);
         let mut phases = Vec::new();
         while let Some(rate) = search.next() {
-            let phase = self.step(rate).await?;
+            let again = if search.is_repeating() { ", again" } else { "" };
+            let phase = self.step(rate, again).await?;
             let nothing = Shown { achieved: 0.0, p999_us: u64::MAX, failed: 0 };
             search.tell(rate, Shown::by(&phase).unwrap_or(nothing));
             phases.push(phase);
@@ -260,13 +269,26 @@ impl<'a> Run<'a> {
     }
 
     /// Far above the knee a backlog would take longer to send than to see that it is one.
-    async fn step(&mut self, rate: f64) -> Result<Phase, BenchError> {
-        self.phase(&format!("{rate:.0}/s"), Some(rate), Duration::from_secs(1)).await
+    async fn step(&mut self, rate: f64, again: &str) -> Result<Phase, BenchError> {
+        self.phase(&format!("{rate:.0}/s{again}"), Some(rate), Duration::from_secs(1)).await
     }
 
     async fn consume(&mut self, args: &ConsumeArgs) -> Result<Found, BenchError> {
+        if let Some(seconds) = args.again {
+            let spec = self.whole_topic();
+            let partitions = u64::from(self.topic.partitions);
+            let share = |partition: u32| {
+                let extra = u64::from(u64::from(partition) < args.backlog % partitions);
+                (partition, args.backlog / partitions + extra)
+            };
+            let shares = (0..self.topic.partitions).map(share).collect();
+            let backlog = Backlog { system: self.system.as_ref(), spec: &spec, shares };
+            let phase = back_fill(&backlog, Duration::from_secs(seconds), self.reading()).await?;
+            return Ok((vec![phase], None));
+        }
         let mut phases = Vec::new();
         if self.made {
+            self.warm_up(None).await?;
             phases.push(self.fill(args.backlog).await?);
         }
         let mut before = self.snapshot()?;
@@ -286,18 +308,28 @@ impl<'a> Run<'a> {
     async fn mixed(&mut self, args: &MixedArgs) -> Result<Found, BenchError> {
         let filled = self.fill(args.backlog).await?;
         self.warm_up(self.load.rate.per_second()).await?;
-        let alone = self.phase("tail alone", self.load.rate.per_second(), self.drain()).await?;
-        let spec = ConsumerSpec {
+        let mut alone = self.load_of("tail alone", self.load.rate.per_second(), self.drain());
+        alone.duration = args.alone.map_or(alone.duration, Duration::from_secs);
+        let reading = self.reading();
+        let alone = measure(&mut self.clients, alone, None, reading).await?;
+        let spec = self.whole_topic();
+        // What the tail has read so far is what there is.
+        let shares = self.clients.views.first().map(|view| view.inbox().by_partition());
+        let shares = shares.expect("a run with tails has a view");
+        let backlog = Backlog { system: self.system.as_ref(), spec: &spec, shares };
+        let load = self.load_of("tail and back-fill", self.load.rate.per_second(), self.drain());
+        let reading = self.reading();
+        let both = measure(&mut self.clients, load, Some(&backlog), reading).await?;
+        Ok((vec![filled, alone, both], None))
+    }
+
+    fn whole_topic(&self) -> ConsumerSpec {
+        ConsumerSpec {
             topic: self.topic.name.clone(),
             partitions: (0..self.topic.partitions).collect(),
             from: ReadFrom::Start,
             group: None,
-        };
-        let load = self.load_of("tail and back-fill", self.load.rate.per_second(), self.drain());
-        let backlog = Some((self.system.as_ref(), &spec));
-        let reading = self.reading();
-        let both = measure(&mut self.clients, load, backlog, reading).await?;
-        Ok((vec![filled, alone, both], None))
+        }
     }
 
     /// The backlog, as fast as it goes.
@@ -399,6 +431,7 @@ impl<'a> Run<'a> {
         Mix {
             sizes: self.load.record_bytes.clone(),
             keys: self.load.keys.clone(),
+            noise: Noise::new(self.load.seed),
             compress_ratio: self.load.compress_ratio,
             round: (self.load.spread == Spread::Round).then_some(self.topic.partitions),
             checked: self.load.verify,
@@ -411,7 +444,7 @@ impl<'a> Run<'a> {
     fn setup(&self) -> Setup {
         let load = self.load;
         let closed = load.rate == Rate::Max;
-        let disk = self.watch.device().and_then(|directory| Disk::at(directory));
+        let disk = self.watch.device().map(|directory| Disk::at(directory));
         Setup {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             started: self.bench.started.clone(),

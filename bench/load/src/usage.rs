@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use bench_disk::device::disk_directory;
 use serde::{Deserialize, Serialize};
 
 /// Kernel clock ticks per second as `/proc` counts them: a constant of Linux's user interface.
@@ -102,15 +103,7 @@ pub fn device_of(roots: &[u32]) -> Option<PathBuf> {
         }
     }
     let (device, _) = files.into_iter().max_by_key(|(_, count)| *count)?;
-    device_directory(device)
-}
-
-/// Of the disk that a device number names, or a partition of which it does.
-pub(crate) fn device_directory(device: u64) -> Option<PathBuf> {
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let directory = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let is_partition = directory.join("partition").exists();
-    if is_partition { directory.parent().map(PathBuf::from) } else { Some(directory) }
+    disk_directory(device)
 }
 
 /// Requests of a whole device, whoever made them.

@@ -40,7 +40,7 @@ impl View {
         let (inbox, mut over) = (Arc::clone(&self.inbox), self.over.subscribe());
         self.reading.spawn(async move {
             let read = tokio::select! {
-                read = inbox.read(consumer.as_mut(), u64::MAX) => read,
+                read = inbox.read(consumer.as_mut()) => read,
                 // An error means that the view is gone.
                 _ = over.wait_for(|over| *over) => Ok(()),
             };

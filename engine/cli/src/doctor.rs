@@ -94,7 +94,7 @@ fn json(checks: &[Check]) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use bench_disk::{Busy, Device, Latency};
+    use bench_disk::{Busy, Device, Disk, Latency};
 
     use super::*;
 
@@ -104,8 +104,12 @@ mod tests {
             device: Device {
                 file_system: "ext4".to_owned(),
                 source: "/dev/x".to_owned(),
-                write_cache: Some("write back".to_owned()),
-                rotational: Some(false),
+                disk: Disk {
+                    name: "x".to_owned(),
+                    model: "X".to_owned(),
+                    write_cache: Some("write back".to_owned()),
+                    rotational: Some(false),
+                },
                 note: "note",
             },
             busy: Busy { load_average: Some(0.5), cores: 2 },

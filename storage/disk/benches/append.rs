@@ -52,7 +52,7 @@ fn main() {
     );
     for Row { block_bytes, ours, fio } in rows {
         let (shown, ratio) = match fio {
-            Some(mb) => (format!("{mb:.1}"), format!("{:.2}", ours.mb_per_second / mb)),
+            Some(mb) => (format!("{mb:.1}"), format!("{:.3}", ours.mb_per_second / mb)),
             None => ("no fio".to_owned(), "-".to_owned()),
         };
         let Figures { mb_per_second, p50_us, p99_us } = ours;

@@ -81,10 +81,28 @@ fn what_means_nothing_is_refused() {
         "produce --window 0",
         "produce --consumers 2",
         "consume --ramp",
+        "consume --again 10",
+        "consume --again 10 --topic t --consumers 2",
+        "consume --again 0 --topic t",
+        "mixed --alone 0",
         "nothing",
     ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_back_filling_reader_stands_beside_another_run_or_within_its_own() {
+    let Ok(BenchKind::Consume(args)) = parse("consume --topic t --partitions 4 --backlog 5m --again 60")
+    else {
+        panic!("no consume");
+    };
+    assert_eq!((args.again, args.backlog), (Some(60), 5_000_000));
+    let alone = |line: &str| match parse(line) {
+        Ok(BenchKind::Mixed(args)) => args.alone,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((alone("mixed"), alone("mixed --alone 5 --duration 600")), (None, Some(5)));
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What drivers of systems without partitions share: a stream, key or subject per partition, read by a task each.
 
-use std::collections::VecDeque;
-
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -79,14 +77,16 @@ pub(super) type FeedSender<V> = mpsc::Sender<Result<Portion<V>, SystemError>>;
 /// A consumer fed by tasks, which end with it.
 pub(super) struct Feed<V> {
     portions: mpsc::Receiver<Result<Portion<V>, SystemError>>,
-    /// Taken from the channel already.
-    ready: VecDeque<Result<Portion<V>, SystemError>>,
+    /// Why it ended, to be said by the next call.
+    ended: Option<SystemError>,
     #[expect(dead_code, reason = "dropping it ends the tasks")]
     tasks: JoinSet<()>,
 }
 
 /// Portions that may wait for a consumer: enough not to stall a connection, few enough to be little memory.
 const PORTIONS_WAITING: usize = 16;
+/// Handed over by one call, the last portion aside: more may come as fast as it is taken.
+const TAKEN_MAX: usize = 4096;
 
 impl<V: AsRef<[u8]> + Send + 'static> Feed<V> {
     /// `start` spawns the tasks, each with a clone of the sender.
@@ -94,24 +94,27 @@ impl<V: AsRef<[u8]> + Send + 'static> Feed<V> {
         let (sender, portions) = mpsc::channel(PORTIONS_WAITING);
         let mut tasks = JoinSet::new();
         start(sender, &mut tasks);
-        Feed { portions, ready: VecDeque::new(), tasks }
+        Feed { portions, ended: None, tasks }
     }
 }
 
 impl<V: AsRef<[u8]> + Send + 'static> Consumer for Feed<V> {
     fn next<'a>(&'a mut self, take: Take<'a>) -> Pending<'a, Result<usize, SystemError>> {
         Box::pin(async move {
-            let ended = || Err(SystemError::Read("the connection ended".to_owned()));
-            let first = match self.ready.pop_front() {
-                Some(portion) => portion,
-                None => self.portions.recv().await.unwrap_or_else(ended),
-            }?;
+            if let Some(error) = self.ended.take() {
+                return Err(error);
+            }
+            let over = || Err(SystemError::Read("the connection ended".to_owned()));
+            let first = self.portions.recv().await.unwrap_or_else(over)?;
             let mut count = hand_over(&first, take);
-            while let Ok(portion) = self.portions.try_recv() {
+            while count < TAKEN_MAX
+                && self.ended.is_none()
+                && let Ok(portion) = self.portions.try_recv()
+            {
                 match portion {
                     Ok(portion) => count += hand_over(&portion, take),
                     // What came before is handed over first.
-                    Err(error) => self.ready.push_back(Err(error)),
+                    Err(error) => self.ended = Some(error),
                 }
             }
             Ok(count)
@@ -128,7 +131,7 @@ fn hand_over<V: AsRef<[u8]>>(portion: &Portion<V>, take: Take<'_>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chooser, Feed, Portion, refuse_consumer, refuse_producer};
+    use super::{Chooser, Feed, Portion, TAKEN_MAX, refuse_consumer, refuse_producer};
     use crate::outcomes::Ticket;
     use crate::system::{
         Acks, Compression, Consumer, ConsumerSpec, Outgoing, ProducerSpec, ReadFrom, SystemError,
@@ -179,6 +182,22 @@ mod tests {
         assert!(refuse_consumer("It", &group(None)).is_ok());
         let error = refuse_consumer("It", &group(Some("group"))).unwrap_err();
         assert_eq!(error.to_string(), "It cannot do that: groups as Kafka has them");
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_though_portions_go_on_coming() {
+        let mut feed = Feed::new(|sender, tasks| {
+            tasks.spawn(async move {
+                while sender.send(Ok(Portion { partition: 0, values: vec![vec![0]; 1000] })).await.is_ok() {}
+            });
+        });
+        // Lets them queue up.
+        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            assert!((1000..=TAKEN_MAX + 1000).contains(&feed.next(&mut |_| {}).await.unwrap()));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(feed.next(&mut |_| {}).await.unwrap(), 5000);
     }
 
     #[tokio::test]

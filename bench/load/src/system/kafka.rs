@@ -37,7 +37,7 @@ pub(super) struct Kafka {
 impl Kafka {
     pub(super) fn connect(config: &Config) -> Result<Kafka, SystemError> {
         let servers = config.servers.join(",");
-        let admin = client_config(&servers).create().map_err(connecting)?;
+        let admin = client_config(&servers).create().map_err(SystemError::connect)?;
         Ok(Kafka { servers, admin })
     }
 
@@ -64,14 +64,16 @@ impl System for Kafka {
             for (key, value) in &topic.configs {
                 new = new.set(key, value);
             }
-            let created = self.admin.create_topics([&new], &self.options()).await.map_err(of_topic)?;
+            let created =
+                self.admin.create_topics([&new], &self.options()).await.map_err(SystemError::topic)?;
             created.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| refused(code)))
         })
     }
 
     fn delete_topic<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), SystemError>> {
         Box::pin(async move {
-            let deleted = self.admin.delete_topics(&[name], &self.options()).await.map_err(of_topic)?;
+            let deleted =
+                self.admin.delete_topics(&[name], &self.options()).await.map_err(SystemError::topic)?;
             deleted.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| refused(code)))
         })
     }
@@ -79,14 +81,17 @@ impl System for Kafka {
     fn describe<'a>(&'a self, topic: &'a TopicSpec) -> Pending<'a, Result<Description, SystemError>> {
         Box::pin(async move {
             let resource = ResourceSpecifier::Topic(&topic.name);
-            let described =
-                self.admin.describe_configs([&resource], &self.options()).await.map_err(of_topic)?;
+            let described = self
+                .admin
+                .describe_configs([&resource], &self.options())
+                .await
+                .map_err(SystemError::topic)?;
             let described = described.into_iter().next().and_then(Result::ok);
             let entries = described.map(|resource| resource.entries).unwrap_or_default();
             let metadata = tokio::task::block_in_place(|| {
                 self.admin.inner().fetch_metadata(Some(&topic.name), REQUEST_TIMEOUT)
             });
-            let metadata = metadata.map_err(of_topic)?;
+            let metadata = metadata.map_err(SystemError::topic)?;
             let of_topic = metadata.topics().first().and_then(|topic| topic.partitions().first());
             let replicas = of_topic.map_or(0, |partition| partition.replicas().len());
             let (_, version) = rdkafka::util::get_rdkafka_version();
@@ -113,20 +118,21 @@ impl System for Kafka {
     ) -> Pending<'a, Result<Box<dyn Producer>, SystemError>> {
         Box::pin(async move {
             let producer = producer_config(&self.servers, spec).create_with_context(Answers { outcomes });
-            let producer: ThreadedProducer<Answers> = producer.map_err(connecting)?;
+            let producer: ThreadedProducer<Answers> = producer.map_err(SystemError::connect)?;
             Ok(Box::new(Sender { topic: spec.topic.clone(), producer }) as Box<dyn Producer>)
         })
     }
 
     fn consumer<'a>(&'a self, spec: &'a ConsumerSpec) -> Pending<'a, Result<Box<dyn Consumer>, SystemError>> {
         Box::pin(async move {
-            let consumer =
-                consumer_config(&self.servers, spec).create::<StreamConsumer>().map_err(connecting)?;
+            let consumer = consumer_config(&self.servers, spec)
+                .create::<StreamConsumer>()
+                .map_err(SystemError::connect)?;
             if spec.group.is_some() {
-                consumer.subscribe(&[&spec.topic]).map_err(reading)?;
+                consumer.subscribe(&[&spec.topic]).map_err(SystemError::read)?;
             } else {
                 let places = tokio::task::block_in_place(|| places(&self.servers, spec))?;
-                consumer.assign(&places).map_err(reading)?;
+                consumer.assign(&places).map_err(SystemError::read)?;
             }
             Ok(Box::new(Receiver { consumer }) as Box<dyn Consumer>)
         })
@@ -204,7 +210,8 @@ fn places(servers: &str, spec: &ConsumerSpec) -> Result<TopicPartitionList, Syst
     let list = |offset: Offset| -> Result<TopicPartitionList, SystemError> {
         let mut list = TopicPartitionList::with_capacity(spec.partitions.len());
         for partition in &spec.partitions {
-            list.add_partition_offset(&spec.topic, partition.cast_signed(), offset).map_err(reading)?;
+            list.add_partition_offset(&spec.topic, partition.cast_signed(), offset)
+                .map_err(SystemError::read)?;
         }
         Ok(list)
     };
@@ -212,8 +219,9 @@ fn places(servers: &str, spec: &ConsumerSpec) -> Result<TopicPartitionList, Syst
         ReadFrom::Start => list(Offset::Beginning),
         ReadFrom::Tail => {
             // The time -1 means the end (ListOffsets), which is how this constant is written.
-            let asker: BaseConsumer = consumer_config(servers, spec).create().map_err(connecting)?;
-            asker.offsets_for_times(list(Offset::End)?, REQUEST_TIMEOUT).map_err(reading)
+            let asker: BaseConsumer =
+                consumer_config(servers, spec).create().map_err(SystemError::connect)?;
+            asker.offsets_for_times(list(Offset::End)?, REQUEST_TIMEOUT).map_err(SystemError::read)
         }
     }
 }
@@ -255,9 +263,9 @@ impl Producer for Sender {
     }
 
     fn flush(&mut self) -> Pending<'_, Result<(), SystemError>> {
-        Box::pin(
-            async move { tokio::task::block_in_place(|| self.producer.flush(FLUSH_MAX)).map_err(sending) },
-        )
+        Box::pin(async move {
+            tokio::task::block_in_place(|| self.producer.flush(FLUSH_MAX)).map_err(SystemError::send)
+        })
     }
 }
 
@@ -278,7 +286,7 @@ impl Sender {
                         .failed([outgoing.ticket], &format!("not taken: {code:?}"));
                     return Ok(());
                 }
-                Err((error, _)) => return Err(sending(error)),
+                Err((error, _)) => return Err(SystemError::send(error)),
             };
             tokio::time::sleep(QUEUE_FULL_WAIT).await;
         }
@@ -292,12 +300,12 @@ struct Receiver {
 impl Consumer for Receiver {
     fn next<'a>(&'a mut self, take: Take<'a>) -> Pending<'a, Result<usize, SystemError>> {
         Box::pin(async move {
-            let first = self.consumer.recv().await.map_err(reading)?;
+            let first = self.consumer.recv().await.map_err(SystemError::read)?;
             hand_over(&first, take);
             let mut count = 1;
             while count < TAKEN_MAX {
                 let Some(next) = now_or_never(self.consumer.recv()) else { break };
-                hand_over(&next.map_err(reading)?, take);
+                hand_over(&next.map_err(SystemError::read)?, take);
                 count += 1;
             }
             Ok(count)
@@ -318,22 +326,6 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn connecting(error: KafkaError) -> SystemError {
-    SystemError::Connect(error.to_string())
-}
-
-fn of_topic(error: KafkaError) -> SystemError {
-    SystemError::Topic(error.to_string())
-}
-
 fn refused(code: RDKafkaErrorCode) -> SystemError {
     SystemError::Topic(code.to_string())
-}
-
-fn sending(error: KafkaError) -> SystemError {
-    SystemError::Send(error.to_string())
-}
-
-fn reading(error: KafkaError) -> SystemError {
-    SystemError::Read(error.to_string())
 }

@@ -47,7 +47,7 @@ impl Native {
 }
 
 async fn client(config: &Config) -> Result<Client, SystemError> {
-    Client::connect(config.clone()).await.map_err(|error| SystemError::Connect(error.to_string()))
+    Client::connect(config.clone()).await.map_err(SystemError::connect)
 }
 
 impl System for Native {
@@ -64,23 +64,22 @@ impl System for Native {
         };
         Box::pin(async move {
             let created = self.client.admin().create_topic(create).await;
-            created.map(drop).map_err(|error| SystemError::Topic(error.to_string()))
+            created.map(drop).map_err(SystemError::topic)
         })
     }
 
     fn delete_topic<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), SystemError>> {
         Box::pin(async move {
             let deleted = self.client.admin().delete_topic(name).await;
-            deleted.map_err(|error| SystemError::Topic(error.to_string()))
+            deleted.map_err(SystemError::topic)
         })
     }
 
     fn describe<'a>(&'a self, topic: &'a TopicSpec) -> Pending<'a, Result<Description, SystemError>> {
         Box::pin(async move {
-            let failed = |error: String| SystemError::Topic(error);
             let admin = self.client.admin();
-            let topic = admin.describe_topic(&topic.name).await.map_err(|error| failed(error.to_string()))?;
-            let cluster = admin.describe_cluster().await.map_err(|error| failed(error.to_string()))?;
+            let topic = admin.describe_topic(&topic.name).await.map_err(SystemError::topic)?;
+            let cluster = admin.describe_cluster().await.map_err(SystemError::topic)?;
             let cores: Vec<u8> = cluster.nodes.iter().map(|node| node.cores).collect();
             let mut notes = vec![format!("broker cores {cores:?}")];
             let set = topic.configs.iter().filter(|config| !config.is_default);
@@ -114,7 +113,7 @@ impl System for Native {
             }
             let client = client(&self.config).await?;
             let producer = client.producer(producer_config(spec));
-            let producer = producer.map_err(|error| SystemError::Send(error.to_string()))?;
+            let producer = producer.map_err(SystemError::send)?;
             let partitions = (0..spec.partitions).map(|_| Partition::default()).collect();
             let (topic, reached) = (spec.topic.clone(), Arc::clone(&self.reached));
             let sender =
@@ -199,9 +198,7 @@ impl Producer for Sender {
     }
 
     fn flush(&mut self) -> Pending<'_, Result<(), SystemError>> {
-        Box::pin(
-            async move { self.producer.flush().await.map_err(|error| SystemError::Send(error.to_string())) },
-        )
+        Box::pin(async move { self.producer.flush().await.map_err(SystemError::send) })
     }
 
     fn retries_count(&self) -> u64 {
@@ -359,7 +356,7 @@ async fn read(client: &Client, spec: &ConsumerSpec) -> Result<Reader, SystemErro
     };
     let config =
         ReaderConfig::new(spec.topic.clone()).from(start).partitions(spec.partitions.iter().copied());
-    client.reader(config).await.map_err(|error| SystemError::Read(error.to_string()))
+    client.reader(config).await.map_err(SystemError::read)
 }
 
 async fn join(client: &Client, group: &str, spec: &ConsumerSpec) -> Result<GroupConsumer, SystemError> {
@@ -369,19 +366,15 @@ async fn join(client: &Client, group: &str, spec: &ConsumerSpec) -> Result<Group
         ReadFrom::Tail => GroupStart::End,
     };
     let joined = client.join_group(group, [spec.topic.clone()], options).await;
-    joined.map_err(|error| SystemError::Read(error.to_string()))
+    joined.map_err(SystemError::read)
 }
 
 impl Consumer for Receiver {
     fn next<'a>(&'a mut self, take: Take<'a>) -> Pending<'a, Result<usize, SystemError>> {
         Box::pin(async move {
             let batch = match &mut self.reading {
-                Reading::Alone(reader) => {
-                    reader.next().await.map_err(|error| SystemError::Read(error.to_string()))?
-                }
-                Reading::Group(member) => {
-                    Some(member.next().await.map_err(|error| SystemError::Read(error.to_string()))?)
-                }
+                Reading::Alone(reader) => reader.next().await.map_err(SystemError::read)?,
+                Reading::Group(member) => Some(member.next().await.map_err(SystemError::read)?),
             };
             let batch = batch.ok_or_else(|| SystemError::Read("the topic ended".to_owned()))?;
             hand_out(&batch, take)
@@ -402,7 +395,7 @@ impl Consumer for Receiver {
 fn hand_out(batch: &ReadBatch, take: Take<'_>) -> Result<usize, SystemError> {
     let (partition, mut count) = (batch.partition(), 0);
     for record in batch.records() {
-        let record = record.map_err(|error| SystemError::Read(error.to_string()))?;
+        let record = record.map_err(SystemError::read)?;
         take(Incoming { partition, value: record.value.unwrap_or_default() });
         count += 1;
     }

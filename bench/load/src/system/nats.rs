@@ -46,7 +46,7 @@ pub(super) struct Nats {
 impl Nats {
     pub(super) async fn connect(config: &Config) -> Result<Nats, SystemError> {
         let parsed = config.servers.iter().map(|server| server.parse::<ServerAddr>());
-        let servers: Vec<ServerAddr> = parsed.collect::<Result<_, _>>().map_err(connecting)?;
+        let servers: Vec<ServerAddr> = parsed.collect::<Result<_, _>>().map_err(SystemError::connect)?;
         let context = context(&servers, 0).await?;
         Ok(Nats { servers, context, made: AtomicU32::new(0) })
     }
@@ -60,7 +60,7 @@ async fn context(servers: &[ServerAddr], window: usize) -> Result<Context, Syste
         .client_capacity(CLIENT_QUEUE)
         .subscription_capacity(CLIENT_QUEUE)
         .read_buffer_capacity(u16::MAX);
-    let client = options.connect(servers.to_vec()).await.map_err(connecting)?;
+    let client = options.connect(servers.to_vec()).await.map_err(SystemError::connect)?;
     let context = ContextBuilder::new()
         .timeout(REQUEST_TIMEOUT)
         .ack_timeout(REQUEST_TIMEOUT)
@@ -89,7 +89,10 @@ impl System for Nats {
         Box::pin(async move {
             refuse_configs(SYSTEM, &topic.configs)?;
             for partition in 0..topic.partitions {
-                self.context.create_stream(stream_config(topic, partition)).await.map_err(of_topic)?;
+                self.context
+                    .create_stream(stream_config(topic, partition))
+                    .await
+                    .map_err(SystemError::topic)?;
                 self.made.store(partition + 1, Ordering::Relaxed);
             }
             Ok(())
@@ -99,7 +102,7 @@ impl System for Nats {
     fn delete_topic<'a>(&'a self, name: &'a str) -> Pending<'a, Result<(), SystemError>> {
         Box::pin(async move {
             for partition in 0..self.made.load(Ordering::Relaxed) {
-                self.context.delete_stream(place(name, partition)).await.map_err(of_topic)?;
+                self.context.delete_stream(place(name, partition)).await.map_err(SystemError::topic)?;
             }
             Ok(())
         })
@@ -108,7 +111,7 @@ impl System for Nats {
     fn describe<'a>(&'a self, topic: &'a TopicSpec) -> Pending<'a, Result<Description, SystemError>> {
         Box::pin(async move {
             let version = self.context.client().server_info().version;
-            let stream = self.context.get_stream(place(&topic.name, 0)).await.map_err(of_topic)?;
+            let stream = self.context.get_stream(place(&topic.name, 0)).await.map_err(SystemError::topic)?;
             let config = &stream.cached_info().config;
             Ok(Description {
                 durability: durability(config.storage, &version),
@@ -225,7 +228,7 @@ impl Producer for Sender {
     fn flush(&mut self) -> Pending<'_, Result<(), SystemError>> {
         Box::pin(async move {
             let flushed = self.context.client().flush().await;
-            flushed.map_err(|error| SystemError::Send(error.to_string()))
+            flushed.map_err(SystemError::send)
         })
     }
 }
@@ -262,8 +265,9 @@ async fn reader(context: &Context, stream: String, from: ReadFrom) -> Result<pul
         ack_policy: AckPolicy::None,
         ..pull::Config::default()
     };
-    let consumer: PullConsumer = context.create_consumer_on_stream(config, stream).await.map_err(reading)?;
-    consumer.stream().max_messages_per_batch(PULLED_MAX).messages().await.map_err(reading)
+    let consumer: PullConsumer =
+        context.create_consumer_on_stream(config, stream).await.map_err(SystemError::read)?;
+    consumer.stream().max_messages_per_batch(PULLED_MAX).messages().await.map_err(SystemError::read)
 }
 
 async fn read(partition: u32, messages: pull::Stream, sender: FeedSender<Bytes>) {
@@ -271,7 +275,7 @@ async fn read(partition: u32, messages: pull::Stream, sender: FeedSender<Bytes>)
     while let Some(chunk) = chunks.next().await {
         let values: Result<Vec<Bytes>, _> =
             chunk.into_iter().map(|message| message.map(|message| message.message.payload)).collect();
-        let portion = values.map(|values| Portion { partition, values }).map_err(reading);
+        let portion = values.map(|values| Portion { partition, values }).map_err(SystemError::read);
         let is_over = portion.is_err();
         if sender.send(portion).await.is_err() || is_over {
             return;
@@ -282,18 +286,6 @@ async fn read(partition: u32, messages: pull::Stream, sender: FeedSender<Bytes>)
 /// Without the details of a single record.
 fn kind(error: &PublishError) -> String {
     error.kind().to_string()
-}
-
-fn connecting(error: impl std::fmt::Display) -> SystemError {
-    SystemError::Connect(error.to_string())
-}
-
-fn of_topic(error: impl std::fmt::Display) -> SystemError {
-    SystemError::Topic(error.to_string())
-}
-
-fn reading(error: impl std::fmt::Display) -> SystemError {
-    SystemError::Read(error.to_string())
 }
 
 #[cfg(test)]

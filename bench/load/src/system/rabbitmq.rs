@@ -86,7 +86,9 @@ impl System for RabbitMq {
             let mut link = Link::open(&self.server).await?;
             for partition in 0..topic.partitions {
                 let name = place(&topic.name, partition);
-                link.ask(|id| CreateStreamCommand::new(id, name, HashMap::new())).await.map_err(of_topic)?;
+                link.ask(|id| CreateStreamCommand::new(id, name, HashMap::new()))
+                    .await
+                    .map_err(SystemError::topic)?;
                 self.made.store(partition + 1, Ordering::Relaxed);
             }
             Ok(())
@@ -97,7 +99,7 @@ impl System for RabbitMq {
         Box::pin(async move {
             let mut link = Link::open(&self.server).await?;
             for partition in 0..self.made.load(Ordering::Relaxed) {
-                link.ask(|id| Delete::new(id, place(name, partition))).await.map_err(of_topic)?;
+                link.ask(|id| Delete::new(id, place(name, partition))).await.map_err(SystemError::topic)?;
             }
             Ok(())
         })
@@ -352,7 +354,7 @@ impl Producer for Sender {
                 self.close_frame(partition, &mut bytes)?;
             }
             self.chooser.next_chunk();
-            self.writer.write_all(&bytes).await.map_err(|error| SystemError::Send(error.to_string()))
+            self.writer.write_all(&bytes).await.map_err(SystemError::send)
         })
     }
 
@@ -443,10 +445,6 @@ fn unexpected(answer: &Response) -> String {
 
 fn text(error: std::io::Error) -> String {
     error.to_string()
-}
-
-fn of_topic(error: String) -> SystemError {
-    SystemError::Topic(error)
 }
 
 #[cfg(test)]

@@ -46,15 +46,19 @@ impl Redis {
         let Some(server) = config.servers.first() else {
             return Err(SystemError::Connect("no server is named".to_owned()));
         };
-        let client = Client::open(format!("redis://{server}")).map_err(connecting)?;
+        let client = Client::open(format!("redis://{server}")).map_err(SystemError::connect)?;
         let connection = connection(&client, 1).await?;
         Ok(Redis { client, connection, made: AtomicU32::new(0) })
     }
 
     async fn setting(&self, name: &str) -> Result<String, SystemError> {
         let mut connection = self.connection.clone();
-        let answer: Vec<String> =
-            redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await.map_err(of_topic)?;
+        let answer: Vec<String> = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg(name)
+            .query_async(&mut connection)
+            .await
+            .map_err(SystemError::topic)?;
         Ok(answer.into_iter().nth(1).unwrap_or_default())
     }
 }
@@ -64,7 +68,7 @@ async fn connection(client: &Client, pipelines: usize) -> Result<MultiplexedConn
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(REQUEST_TIMEOUT))
         .set_pipeline_buffer_size(pipelines);
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(connecting)
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(SystemError::connect)
 }
 
 impl System for Redis {
@@ -89,7 +93,11 @@ impl System for Redis {
             let mut connection = self.connection.clone();
             for partition in 0..self.made.load(Ordering::Relaxed) {
                 let mut unlink = redis::cmd("UNLINK");
-                unlink.arg(place(name, partition)).exec_async(&mut connection).await.map_err(of_topic)?;
+                unlink
+                    .arg(place(name, partition))
+                    .exec_async(&mut connection)
+                    .await
+                    .map_err(SystemError::topic)?;
             }
             Ok(())
         })
@@ -98,8 +106,11 @@ impl System for Redis {
     fn describe<'a>(&'a self, topic: &'a TopicSpec) -> Pending<'a, Result<Description, SystemError>> {
         Box::pin(async move {
             let mut connection = self.connection.clone();
-            let info: String =
-                redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(of_topic)?;
+            let info: String = redis::cmd("INFO")
+                .arg("server")
+                .query_async(&mut connection)
+                .await
+                .map_err(SystemError::topic)?;
             let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
             let append_only = self.setting("appendonly").await?;
             let append_sync = self.setting("appendfsync").await?;
@@ -270,7 +281,7 @@ struct Place {
 async fn last_id(connection: &mut MultiplexedConnection, key: &str) -> Result<Vec<u8>, SystemError> {
     let mut last = redis::cmd("XREVRANGE");
     last.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
-    let answer: Value = last.query_async(connection).await.map_err(reading)?;
+    let answer: Value = last.query_async(connection).await.map_err(SystemError::read)?;
     let Value::Array(entries) = answer else { return Err(strange()) };
     match entries.into_iter().next() {
         Some(entry) => Ok(entry_parts(entry)?.0),
@@ -302,7 +313,7 @@ async fn next(connection: &mut MultiplexedConnection, places: &[Place]) -> Resul
     command.arg("COUNT").arg(READ_COUNT).arg("BLOCK").arg(READ_BLOCK_MS).arg("STREAMS");
     places.iter().for_each(|place| _ = command.arg(&place.key));
     places.iter().for_each(|place| _ = command.arg(&place.last_id));
-    command.query_async(connection).await.map_err(reading)
+    command.query_async(connection).await.map_err(SystemError::read)
 }
 
 /// Takes `XREAD`'s answer apart, `[[key, [[id, [field, value, ...]], ...]], ...]`, and moves the places on.
@@ -345,18 +356,6 @@ fn pair(value: Value) -> Result<(Value, Value), SystemError> {
 
 fn strange() -> SystemError {
     SystemError::Read("an answer that is not XREAD's".to_owned())
-}
-
-fn connecting(error: redis::RedisError) -> SystemError {
-    SystemError::Connect(error.to_string())
-}
-
-fn of_topic(error: redis::RedisError) -> SystemError {
-    SystemError::Topic(error.to_string())
-}
-
-fn reading(error: redis::RedisError) -> SystemError {
-    SystemError::Read(error.to_string())
 }
 
 #[cfg(test)]
