@@ -32,8 +32,9 @@ pub(crate) const READ_ATTEMPTS_MAX: u32 = 4;
 pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
 /// One index entry for this many bytes of frames.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
-/// Zeroed room ahead of the writer: at first, and at most (doubling between).
-pub(crate) const ROOM_STEP_MIN_BYTES: u64 = 64 << 10;
+/// Room ahead of the writer: twice this at first (so that many logs with little in them cost little), twice as much
+/// whenever half of the last step is used up, and at most `ROOM_STEP_MAX_BYTES`.
+pub(crate) const ROOM_STEP_BEFORE_BYTES: u64 = 32 << 10;
 pub(crate) const ROOM_STEP_MAX_BYTES: u64 = 32 << 20;
 /// Room for writes of at least so many bytes is only set aside, not filled with zeros: from here on what the file system
 /// notes for each costs less than writing everything twice.
@@ -55,5 +56,5 @@ pub(crate) const CHECKPOINT_AGE: Duration = Duration::from_secs(2);
 pub(crate) const CHECKPOINT_STATE_WAIT: Duration = Duration::from_secs(1);
 
 // A step of room is whole blocks, and the largest frame must be readable in one go.
-const _: () = assert!(ROOM_STEP_MIN_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(ROOM_STEP_BEFORE_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);

@@ -2,7 +2,7 @@
 //! write there extends no file and costs one flush. `Zero` only ever touches what lies behind `end`, `Write`
 //! only what lies before it, so the two may be under way together.
 
-use crate::config::{BULK_WRITE_BYTES, ROOM_STEP_MAX_BYTES, ROOM_STEP_MIN_BYTES};
+use crate::config::{BULK_WRITE_BYTES, ROOM_STEP_BEFORE_BYTES, ROOM_STEP_MAX_BYTES};
 use crate::disk_op::{DiskOp, SegmentId};
 use crate::ops::Purpose;
 use crate::segment::block_end;
@@ -49,7 +49,7 @@ impl Room {
     }
 
     /// What to ask the disk so that `used` bytes fit and the writer does not catch up; `cap` is where the
-    /// segment ends at the latest. `step_bytes` is how far to go ahead, and grows with use; `write_bytes` what one
+    /// segment ends at the latest. `step_bytes` is how far it went ahead the last time, twice as far the next; `write_bytes` what one
     /// write carries at present.
     pub(crate) fn poll(
         &mut self,
@@ -73,8 +73,8 @@ impl Room {
                 if self.end >= enough {
                     return None;
                 }
-                let to = block_end((self.end.max(used) + *step_bytes).min(cap));
                 *step_bytes = (*step_bytes * 2).min(ROOM_STEP_MAX_BYTES);
+                let to = block_end((self.end.max(used) + *step_bytes).min(cap));
                 self.zeroing = true;
                 let bulk = write_bytes >= BULK_WRITE_BYTES;
                 reach::mark!("log.room_for_large_writes", bulk);
@@ -119,7 +119,7 @@ impl Room {
     pub(crate) fn on_zero_refused(&mut self, step_bytes: &mut u64) {
         assert!(self.zeroing);
         self.zeroing = false;
-        *step_bytes = ROOM_STEP_MIN_BYTES;
+        *step_bytes = ROOM_STEP_BEFORE_BYTES;
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn room_grows_with_use_and_stays_inside_the_segment() {
-        let mut step = ROOM_STEP_MIN_BYTES;
+        let mut step = ROOM_STEP_BEFORE_BYTES;
         let mut room = Room::absent(SegmentId(1));
         let made = room.poll(0, 1 << 20, &mut step, 0).unwrap().1;
         assert_eq!(made, DiskOp::MakeSegment { segment: SegmentId(1) });
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn zeros_are_put_off_where_writes_are_large() {
-        let mut step = ROOM_STEP_MIN_BYTES;
+        let mut step = ROOM_STEP_BEFORE_BYTES;
         let mut room = Room::absent(SegmentId(1));
         room.poll(0, 1 << 20, &mut step, 0);
         room.on_made(1, 0);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_large_frame_gets_what_it_needs() {
-        let mut step = ROOM_STEP_MIN_BYTES;
+        let mut step = ROOM_STEP_BEFORE_BYTES;
         let mut room = Room::absent(SegmentId(1));
         room.poll(0, 1 << 16, &mut step, 0);
         room.on_made(1, 0);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn recycled_file_needs_no_zeros() {
-        let mut step = ROOM_STEP_MIN_BYTES;
+        let mut step = ROOM_STEP_BEFORE_BYTES;
         let mut room = Room::absent(SegmentId(1));
         room.poll(0, 1 << 20, &mut step, 0);
         room.on_made(2, 1 << 20);

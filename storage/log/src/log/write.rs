@@ -6,7 +6,7 @@ use bytes::Bytes;
 use storage_frame::{Frame, LogId, Now, Offset};
 
 use super::{Goal, Log};
-use crate::config::{CACHE_BYTES_MAX, ROOM_STEP_MIN_BYTES, WRITE_BYTES_MAX};
+use crate::config::{CACHE_BYTES_MAX, ROOM_STEP_BEFORE_BYTES, WRITE_BYTES_MAX};
 use crate::disk_op::{DiskErrorKind, DiskOp, DiskReply, DiskResult, SegmentId};
 use crate::event::LogEvent;
 use crate::fields::crc;
@@ -60,7 +60,7 @@ impl Writer {
     }
 
     fn new(room: Room, tail: Bytes, index: SegmentIndex) -> Self {
-        let step_bytes = ROOM_STEP_MIN_BYTES;
+        let step_bytes = ROOM_STEP_BEFORE_BYTES;
         let tail = Tail::Here(tail);
         Self { room, ahead: None, tail, index, under_way: None, step_bytes, write_bytes: 0, held_since: None }
     }
@@ -76,7 +76,7 @@ impl Writer {
     /// An idle log's: the tail is read back when it is needed.
     pub(super) fn drop_memory(&mut self) {
         self.tail.drop_bytes();
-        self.step_bytes = ROOM_STEP_MIN_BYTES;
+        self.step_bytes = ROOM_STEP_BEFORE_BYTES;
         self.write_bytes = 0;
     }
 
