@@ -42,7 +42,9 @@ const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 /// The shard's word for metadata that cannot be read or no longer be changed.
 const METADATA_UNUSABLE: &str = "metadata_unusable";
 const OPENS_MAX: usize = 64;
-/// `offsets.topic.num.partitions`: Kafka's default.
+/// A descriptor takes about a KiB of the kernel's memory.
+const SEGMENTS_OPEN_MIN: usize = 64;
+const SEGMENTS_OPEN_MAX: usize = 32 << 10;
 /// Ports tried when the system is to choose one that is free for both protocols.
 const PORT_TRIES: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,7 +118,7 @@ fn start_and_live(
     begun: Instant,
     log: &Logger,
 ) -> Result<(), RunError> {
-    preflight::raise_open_files();
+    let open_files = preflight::raise_open_files();
     let cpus = settings.cores.resolve()?;
     let data = DataDir::open(&settings.data, settings.node_id, settings.cluster_id)?;
     check_machine(settings, &data, cpus.len(), log)?;
@@ -131,7 +133,8 @@ fn start_and_live(
         .watch(move |name| drop(signal_wake.send(Wake::Signal(name))))
         .map_err(system("no thread for signals"))?;
     let events = event_sink(log.clone(), wake.clone());
-    let config = node_config(settings, &data, cpus, listeners, &tls, &place, events)?;
+    let mut config = node_config(settings, &data, cpus, listeners, &tls, &place, events)?;
+    config.disk.open_files_max = segments_open_max(open_files, config.cpus.len());
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -424,6 +427,13 @@ fn node_config(
     })
 }
 
+/// Segments that a core keeps open: one for each partition that is written to, or each write opens its file first. A quarter
+/// of the descriptors is left to connections.
+fn segments_open_max(open_files: u64, cores: usize) -> usize {
+    let left = open_files.saturating_sub((open_files / 4).max(512));
+    (left as usize / cores).clamp(SEGMENTS_OPEN_MIN, SEGMENTS_OPEN_MAX)
+}
+
 fn kafka_config(settings: &Settings, data: &DataDir, place: &Place, cores: usize) -> net_kafka::ServerConfig {
     let kafka = &settings.kafka;
     let mut told = kafka.told.clone();
@@ -483,4 +493,17 @@ fn secret(data: &DataDir) -> std::io::Result<[u8; 32]> {
     let secret: [u8; 32] = random::bytes()?;
     crate::replace::replace(&path, &secret, 0o600)?;
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_leave_descriptors_to_connections() {
+        assert_eq!(segments_open_max(1024, 2), 256);
+        assert_eq!(segments_open_max(20_000, 1), 15_000, "10,000 partitions and room for 5,000 connections");
+        assert_eq!(segments_open_max(1 << 20, 4), SEGMENTS_OPEN_MAX);
+        assert_eq!(segments_open_max(0, 8), SEGMENTS_OPEN_MIN, "where the limit is not told");
+    }
 }
