@@ -90,7 +90,7 @@ pub enum Command {
     /// Check this machine: kernel, io_uring, memory locking, disk, buffers, each with its fix
     Doctor(DoctorArgs),
     /// Measure
-    Bench(bench_load::BenchArgs),
+    Bench(Box<bench_load::BenchArgs>),
     /// Print shell completions
     #[command(after_help = "Example:\n  millstream completions bash > /etc/bash_completion.d/millstream")]
     Completions(CompletionsArgs),

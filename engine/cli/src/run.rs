@@ -42,7 +42,7 @@ fn dispatch(Cli { global, command }: Cli) -> Result<(), Failure> {
         })),
         Command::Log(command) => log::run(&command, global.format),
         Command::Doctor(args) => doctor::run(&args, global.format),
-        Command::Bench(args) => on_two_threads(bench(&global, args)),
+        Command::Bench(args) => on_two_threads(bench(&global, *args)),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
     }
