@@ -31,7 +31,7 @@ const BATCH_16: Shape = Shape::new(1 << 10, 16 << 10);
 const BATCH_256: Shape = Shape::new(1 << 10, 256 << 10);
 
 pub(super) const CASES: &[Case] = &[
-    case("quic/sink of 1 MiB, bare quinn-proto", 0, sink),
+    case("quic/sink of 1 MiB, every byte, bare quinn-proto", 0, sink),
     case("quic/produce 1 MiB in batches of 256 KiB", 1024, || produce(BATCH_256, 4)),
     case("quic/produce 1 MiB in batches of 16 KiB", 1024, || produce(BATCH_16, 64)),
     case("quic/produce 1000 batches of 100 B", 1000, || produce(RECORD, 1000)),
@@ -220,6 +220,7 @@ struct Sink {
     connection: Option<(ConnectionHandle, Connection)>,
     stream: Option<StreamId>,
     buffer: Vec<u8>,
+    drained_bytes: usize,
 }
 
 impl Sink {
@@ -227,7 +228,13 @@ impl Sink {
         let crypto = QuicServerConfig::try_from(server_tls()).expect("TLS 1.3");
         let mut config = quinn_proto::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
-        Self { endpoint: endpoint(Some(config), 2), connection: None, stream: None, buffer: Vec::new() }
+        Self {
+            endpoint: endpoint(Some(config), 2),
+            connection: None,
+            stream: None,
+            buffer: Vec::new(),
+            drained_bytes: 0,
+        }
     }
 
     fn on_datagram(&mut self, now: Instant, datagram: BytesMut) {
@@ -260,6 +267,7 @@ impl Sink {
             let mut stream = connection.recv_stream(stream);
             let Ok(mut chunks) = stream.read(true) else { continue };
             while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                self.drained_bytes += chunk.bytes.len();
                 black_box(chunk);
             }
             let _ = chunks.finalize();
@@ -444,7 +452,7 @@ impl<S: Side> Wire<S> {
         let _ = chunks.finalize();
     }
 
-    /// All that was sent has arrived and is acknowledged.
+    /// Nothing is on the way; a side that paces itself or waits for company may have more to send.
     fn is_at_rest(&self) -> bool {
         self.to_send.is_empty() && self.to_server.is_empty() && self.to_client.is_empty()
     }
@@ -453,10 +461,13 @@ impl<S: Side> Wire<S> {
 /// The floor: what any server on quinn-proto would pay for the bytes of the produces below.
 fn sink() -> Step {
     let mut wire = Wire::connected(Sink::new());
-    let bytes = produce_messages(BATCH_256, 4);
+    let messages = produce_messages(BATCH_256, 4);
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    let mut end = 0;
     Box::new(move |meter| {
-        wire.to_send.extend(bytes.iter().cloned());
-        wire.run_until(meter, Wire::is_at_rest);
+        end += bytes;
+        wire.to_send.extend(messages.iter().cloned());
+        wire.run_until(meter, |wire| wire.side.drained_bytes == end && wire.is_at_rest());
     })
 }
 
@@ -497,6 +508,7 @@ fn push(shape: Shape, count: u64) -> Step {
     };
     wire.run_until(&mut Meter::default(), is_waiting);
     wire.messages.clear();
+    let bytes = count as usize * frame.header().frame_bytes();
     let mut offset = Offset(0);
     Box::new(move |meter| {
         for _ in 0..count {
@@ -506,8 +518,11 @@ fn push(shape: Shape, count: u64) -> Step {
             wire.side.to_push.push_back(frame);
         }
         wire.side.next_offset = offset.0;
-        wire.run_until(meter, is_waiting);
-        assert!(!wire.messages.is_empty());
+        wire.run_until(meter, |wire| pushed_bytes(&wire.messages) == bytes && is_waiting(wire));
         wire.messages.clear();
     })
+}
+
+fn pushed_bytes(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.bulk.len()).sum()
 }
