@@ -24,11 +24,11 @@ class Figures(unittest.TestCase):
             self.assertEqual(run.kept_up(True, "a note", [phase(), behind]), (False, "fell behind; a note"))
         self.assertEqual(run.kept_up(True, "", [phase(0.5)]), (False, "fell behind"))
 
-    def test_what_a_tail_adds_is_the_median_of_differences_within_rounds(self):
+    def test_what_a_tail_adds_is_told_only_where_rounds_agree(self):
         # The machine was twice as slow in the second round, for both.
-        added, spread = run.added_by([(1.0, 1.2), (2.0, 2.4), (1.0, 1.1)])
-        self.assertAlmostEqual(added, 0.2)
-        self.assertAlmostEqual(spread, 0.3)
+        added = run.added_by([(1.0, 1.2), (2.0, 2.4), (1.0, 1.1)])
+        self.assertEqual([round(figure, 6) for figure in added], [0.2, 0.4, 0.1])
+        self.assertEqual([run.all_or_none(added, bound) for bound in (0.5, 0.3, 0.05)], [True, None, False])
 
     def test_what_lasts_is_the_end_of_a_run_and_not_its_burst(self):
         seconds = [{"seconds": 1.0, "acknowledged": count} for count in [300, 300, 280, 90, 70, 60, 75, 70, 71]]

@@ -299,6 +299,9 @@ pub struct QuicArgs {
     /// Largest datagram, as the broker and its SDK agree on where the path carries it
     #[arg(long, default_value_t = 6500, value_parser = clap::value_parser!(u16).range(1200..=65_527))]
     pub datagram_bytes: u16,
+    /// Packets that each side takes without acknowledging them, as the broker and its SDK ask of each other
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub packets_without_ack: u32,
 }
 
 impl QuicArgs {
@@ -310,6 +313,7 @@ impl QuicArgs {
             send_bytes: SEND_WINDOW_BYTES,
             socket_bytes: (self.socket_kib as usize) << 10,
             datagram_bytes: self.datagram_bytes,
+            packets_without_ack: self.packets_without_ack,
         };
         SinkBench { total_bytes: self.gigabytes * 1_000_000_000, windows }
     }

@@ -6,14 +6,15 @@ use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use quinn_proto::congestion::CubicConfig;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event,
-    MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint,
+    EndpointConfig, Event, MtuDiscoveryConfig, ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt,
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct Windows {
     pub socket_bytes: usize,
     /// Largest datagram either side accepts and looks for.
     pub datagram_bytes: u16,
+    /// What each side asks the other to take before it acknowledges, or 1 ms.
+    pub packets_without_ack: u32,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +52,7 @@ pub struct SinkReport {
 
 /// Datagrams sent in one call at most.
 const BURST_SEGMENTS: usize = 10;
+const ACK_DELAY_MAX: Duration = Duration::from_millis(1);
 const CHUNK_BYTES: usize = 64 * 1024;
 const DATAGRAM_BYTES: usize = 64 * 1024;
 
@@ -352,7 +356,14 @@ fn transport(windows: Windows) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(windows.datagram_bytes);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(windows.packets_without_ack))
+        .max_ack_delay(Some(ACK_DELAY_MAX));
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(10 * u64::from(windows.datagram_bytes));
     transport
+        .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(congestion))
         .mtu_discovery_config(Some(discovery))
         .stream_receive_window(VarInt::from_u32(windows.stream_receive_bytes))
         .receive_window(VarInt::from_u32(windows.receive_bytes))
@@ -386,6 +397,7 @@ mod tests {
             send_bytes: 1 << 20,
             socket_bytes: 1 << 21,
             datagram_bytes: 1452,
+            packets_without_ack: 60,
         };
         let report = run(SinkBench { total_bytes: 20_000_000, windows }).unwrap();
         assert_eq!(report.total_bytes, 20_000_000);

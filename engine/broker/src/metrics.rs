@@ -180,7 +180,7 @@ fn disk(page: &mut Page, cores: &[Core<'_>]) {
         ("millstream_append_seconds", append, |c| &c.shard.append),
         ("millstream_fsync_seconds", "Durable appends: the write and its sync are one.", |c| &c.disk.write),
         ("millstream_disk_read_seconds", "Reads.", |c| &c.disk.read),
-        ("millstream_disk_zero_seconds", "Zeroing of segments ahead of their writer.", |c| &c.disk.zero),
+        ("millstream_disk_zero_seconds", "Making room in segments ahead of their writer.", |c| &c.disk.zero),
     ];
     for (name, help, pick) in families {
         page.histogram(name, help);

@@ -42,9 +42,12 @@ const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 /// The shard's word for metadata that cannot be read or no longer be changed.
 const METADATA_UNUSABLE: &str = "metadata_unusable";
 const OPENS_MAX: usize = 64;
-/// A descriptor takes about a KiB of the kernel's memory.
+/// A core that could keep no file open would open one for every operation.
 const SEGMENTS_OPEN_MIN: usize = 64;
+/// A descriptor takes about a KiB of the kernel's memory.
 const SEGMENTS_OPEN_MAX: usize = 32 << 10;
+/// Sockets that listen, files that are opened for one operation, the process's own.
+const OTHER_FILES: u64 = 512;
 /// Ports tried when the system is to choose one that is free for both protocols.
 const PORT_TRIES: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -134,7 +137,8 @@ fn start_and_live(
         .map_err(system("no thread for signals"))?;
     let events = event_sink(log.clone(), wake.clone());
     let mut config = node_config(settings, &data, cpus, listeners, &tls, &place, events)?;
-    config.disk.open_files_max = segments_open_max(open_files, config.cpus.len());
+    let connections_max = settings.kafka.connections_max as u64;
+    config.disk.open_files_max = segments_open_max(open_files, connections_max, config.cpus.len());
     let node = Arc::new(Node::start(config)?);
     let stopping = Arc::new(AtomicBool::new(false));
     let control = Control {
@@ -427,10 +431,10 @@ fn node_config(
     })
 }
 
-/// Segments that a core keeps open: one for each partition that is written to, or each write opens its file first. A quarter
-/// of the descriptors is left to connections.
-fn segments_open_max(open_files: u64, cores: usize) -> usize {
-    let left = open_files.saturating_sub((open_files / 4).max(512));
+/// Segments that a core keeps open: one for each partition that is written to, or a write opens its file first. What
+/// connections and everything else may need is left to them, but for half of the descriptors.
+fn segments_open_max(open_files: u64, connections_max: u64, cores: usize) -> usize {
+    let left = open_files.saturating_sub(connections_max + OTHER_FILES).max(open_files / 2);
     (left as usize / cores).clamp(SEGMENTS_OPEN_MIN, SEGMENTS_OPEN_MAX)
 }
 
@@ -501,9 +505,10 @@ mod tests {
 
     #[test]
     fn segments_leave_descriptors_to_connections() {
-        assert_eq!(segments_open_max(1024, 2), 256);
-        assert_eq!(segments_open_max(20_000, 1), 15_000, "10,000 partitions and room for 5,000 connections");
-        assert_eq!(segments_open_max(1 << 20, 4), SEGMENTS_OPEN_MAX);
-        assert_eq!(segments_open_max(0, 8), SEGMENTS_OPEN_MIN, "where the limit is not told");
+        assert_eq!(segments_open_max(1024, 10_000, 2), 256);
+        assert_eq!(segments_open_max(20_000, 10_000, 1), 10_000);
+        assert_eq!(segments_open_max(100_000, 10_000, 4), (100_000 - 10_000 - 512) / 4);
+        assert_eq!(segments_open_max(1 << 20, 10_000, 4), SEGMENTS_OPEN_MAX);
+        assert_eq!(segments_open_max(0, 10_000, 8), SEGMENTS_OPEN_MIN, "where the limit is not told");
     }
 }

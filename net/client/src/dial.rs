@@ -134,7 +134,7 @@ impl Dialer {
         let mut congestion = quinn::congestion::CubicConfig::default();
         congestion.initial_window(net_wire::FIRST_WINDOW_BYTES);
         let mut acks = quinn::AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(net_wire::PACKETS_PER_ACK))
+        acks.ack_eliciting_threshold(VarInt::from_u32(net_wire::PACKETS_WITHOUT_ACK))
             .max_ack_delay(Some(net_wire::ACK_DELAY_MAX));
         transport
             .ack_frequency_config(Some(acks))

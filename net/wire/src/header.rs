@@ -22,12 +22,13 @@ pub const MESSAGE_HEADER_BYTES: usize = 16;
 /// networks with jumbo frames do. Each packet costs more than its bytes, so the broker's CPU per byte falls by
 /// a third. Not larger, because ten of them (a batch of the SDK's QUIC) must fit into 64 KiB.
 pub const DATAGRAM_BYTES_MAX: u16 = 6500;
-/// What either side sends before the first acknowledgement: ten of those. With fewer in flight, receivers wait
-/// for a second packet before they acknowledge, and a small request takes their 25 ms longer.
+/// What either side sends before the first acknowledgement: ten of those. With fewer in flight, receivers that were not
+/// asked for [`ACK_DELAY_MAX`] yet wait for a second packet before they acknowledge, and a small request takes their 25 ms
+/// longer.
 pub const FIRST_WINDOW_BYTES: u64 = 10 * DATAGRAM_BYTES_MAX as u64;
-/// Packets that either side asks the other to take before it acknowledges (draft-ietf-quic-ack-frequency), and how long
-/// an acknowledgement may wait for them. An acknowledgement is a datagram of its own, dearer than the packets it is for.
-pub const PACKETS_PER_ACK: u32 = 60;
+/// Packets that either side asks the other to take without acknowledging them (draft-ietf-quic-ack-frequency), and how
+/// long an acknowledgement may wait for the next one. An acknowledgement is a datagram of its own, dearer than the packets it is for.
+pub const PACKETS_WITHOUT_ACK: u32 = 60;
 pub const ACK_DELAY_MAX: std::time::Duration = std::time::Duration::from_millis(1);
 
 const OK: u8 = 0x80;

@@ -27,7 +27,7 @@ pub use code::{Code, Refusal};
 pub use error::WireError;
 pub use header::{
     ACK_DELAY_MAX, ALPN, DATAGRAM_BYTES_MAX, FIRST_WINDOW_BYTES, Kind, MESSAGE_HEADER_BYTES, MessageHeader,
-    PACKETS_PER_ACK, VERSION,
+    PACKETS_WITHOUT_ACK, VERSION,
 };
 pub use message::{ClientMessage, Frames, OpenRead, ReadOpened, ServerMessage, take_produced_frame};
 pub use reader::{Message, MessageReader};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskConfig {
-    /// Descriptors kept open between operations; the one unused for longest goes first.
+    /// Descriptors kept open between operations; above it, any that is not used just now goes.
     pub open_files_max: usize,
     /// A file unused for this long is closed, so that an idle partition holds no descriptor.
     pub open_files_idle: Duration,

@@ -265,7 +265,7 @@ impl Inner {
         if bulk && self.can_set_aside.get() {
             let file = self.segment(log, segment, &path).await?;
             match self.set_aside(&file, from, to).await {
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.can_set_aside.set(false),
+                Err(error) if is_not_offered(&error) => self.can_set_aside.set(false),
                 made => return done(made.map_err(|error| disk_error("set room aside in", &path, &error))),
             }
         }
@@ -289,7 +289,12 @@ impl Inner {
     }
 
     async fn set_aside(&self, file: &Rc<Open>, from: u64, to: u64) -> io::Result<()> {
-        self.ring.set_aside(Rc::clone(file) as _, from, to).await?;
+        loop {
+            match self.ring.set_aside(Rc::clone(file) as _, from, to).await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                set_aside => break set_aside?,
+            }
+        }
         self.ring.sync_data(Rc::clone(file) as _).await
     }
 
@@ -418,6 +423,11 @@ impl Inner {
             Kind::Other => stats.other.record(took),
         }
     }
+}
+
+/// By this file system, or by this kernel's ring.
+fn is_not_offered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL))
 }
 
 fn done(result: Result<(), DiskError>) -> DiskResult {

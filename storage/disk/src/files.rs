@@ -99,7 +99,7 @@ impl Files {
         let file = match open_segment(&self.ring, &self.threads, path, Mode::Durable).await {
             Err(error) if is_out_of_descriptors(&error) && self.count() > 0 => {
                 // At once: the descriptors are wanted by the next call.
-                self.take_oldest(self.count().div_ceil(2)).into_iter().for_each(Open::close);
+                self.take(self.count().div_ceil(2)).into_iter().for_each(Open::close);
                 open_segment(&self.ring, &self.threads, path, Mode::Durable).await?
             }
             other => other?,
@@ -133,18 +133,16 @@ impl Files {
     fn make_room(&self) {
         let count = self.count();
         if count >= self.open_max {
-            // An eighth at a time, so that the search is not paid for each file.
-            self.take_oldest((count - self.open_max + 1).max(self.open_max / 8));
+            self.take(count - self.open_max + 1);
         }
     }
 
-    /// Those that nobody uses just now; the others are closed when that ends.
-    fn take_oldest(&self, count: usize) -> Vec<Open> {
+    /// Those that nobody uses just now, whichever: where partitions take turns, the one unused for longest is wanted next.
+    fn take(&self, count: usize) -> Vec<Open> {
         let mut open = self.open.borrow_mut();
-        let mut by_age: Vec<(Instant, Key)> =
-            open.iter().map(|(key, entry)| (entry.used.get(), *key)).collect();
-        by_age.sort_unstable();
-        let taken = by_age.into_iter().take(count).filter_map(|(_, key)| open.remove(&key));
+        let idle = open.iter().filter(|(_, entry)| Rc::strong_count(&entry.file) == 1);
+        let keys: Vec<Key> = idle.map(|(key, _)| *key).take(count).collect();
+        let taken = keys.iter().filter_map(|key| open.remove(key));
         taken.filter_map(|entry| Rc::into_inner(entry.file)).collect()
     }
 }

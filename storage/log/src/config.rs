@@ -36,8 +36,8 @@ pub(crate) const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 /// whenever half of the last step is used up, and at most `ROOM_STEP_MAX_BYTES`.
 pub(crate) const ROOM_STEP_BEFORE_BYTES: u64 = 32 << 10;
 pub(crate) const ROOM_STEP_MAX_BYTES: u64 = 32 << 20;
-/// Room for writes of at least so many bytes is only set aside, not filled with zeros: from here on what the file system
-/// notes for each costs less than writing everything twice.
+/// Room for writes of at least so many bytes, in the mean, is only set aside and not filled with zeros: writing everything
+/// twice costs them the bandwidth of the device, what the file system notes for each some of their latency.
 pub(crate) const BULK_WRITE_BYTES: u64 = 128 << 10;
 /// An owner's state in the checkpoint is no larger.
 pub const APP_STATE_BYTES_MAX: usize = 16 << 20;

@@ -160,7 +160,7 @@ impl Log {
         self.recent.start().is_some_and(|start| start <= from)
     }
 
-    /// Bytes of live segments on disk, zeroed room not counted.
+    /// Bytes of live segments on disk, room not written to not counted.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         let sealed = self.segments.iter().take(self.sealed_count());

@@ -1,11 +1,17 @@
-//! The space a segment's file offers the writer: `0..end` holds zeros or a former life, never nothing, so a
-//! write there extends no file and costs one flush. `Zero` only ever touches what lies behind `end`, `Write`
+//! The space a segment's file offers the writer: `0..end` holds zeros or a former life, or is set aside and
+//! reads as zeros, so a write there extends no file. It costs one flush, and where room was only set aside a note of the
+//! file system's. `Zero` only ever touches what lies behind `end`, `Write`
 //! only what lies before it, so the two may be under way together.
 
 use crate::config::{BULK_WRITE_BYTES, ROOM_STEP_BEFORE_BYTES, ROOM_STEP_MAX_BYTES};
 use crate::disk_op::{DiskOp, SegmentId};
 use crate::ops::Purpose;
 use crate::segment::block_end;
+
+/// Of one write, in the mean of the last 16 or so: a single large one among small ones tells nothing.
+pub(crate) fn mean_write_bytes(before: u64, write_bytes: u64) -> u64 {
+    before / 16 * 15 + write_bytes / 16
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum File {
@@ -170,6 +176,13 @@ mod tests {
             assert_eq!(bulk, put_off);
             room.on_zeroed(to);
         }
+    }
+
+    #[test]
+    fn one_large_write_among_small_ones_changes_nothing() {
+        let after = |writes: &[u64]| writes.iter().fold(0, |mean, bytes| mean_write_bytes(mean, *bytes));
+        assert!(after(&[4096, 4096, 1 << 20, 4096]) < BULK_WRITE_BYTES);
+        assert!(after(&[256 << 10; 12]) >= BULK_WRITE_BYTES);
     }
 
     #[test]

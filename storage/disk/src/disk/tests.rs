@@ -150,6 +150,21 @@ fn room_for_large_writes_is_set_aside_and_reads_as_zeros() {
 }
 
 #[test]
+fn room_is_filled_with_zeros_where_it_cannot_be_set_aside() {
+    let is_refused = |errno| is_not_offered(&io::Error::from_raw_os_error(errno));
+    assert!(is_refused(libc::EOPNOTSUPP) && is_refused(libc::ENOSYS) && is_refused(libc::EINVAL));
+    assert!(!is_refused(libc::ENOSPC) && !is_refused(libc::EIO));
+    with_data(|data| async move {
+        let disk = open(&data, config()).await;
+        disk.inner.can_set_aside.set(false);
+        make(&disk, LOG, ONE).await;
+        disk.run(LOG, DiskOp::Zero { segment: ONE, from: 0, to: 2 << 20, bulk: true }).await.unwrap();
+        assert_eq!(disk.stats().zero_bytes, 2 << 20);
+        assert_eq!(read(&disk, 0, 4 << 20).await, vec![0; 2 << 20]);
+    });
+}
+
+#[test]
 fn a_retired_segment_comes_back_as_another_log_s_with_its_old_first_block() {
     with_data(|data| async move {
         let disk = open(&data, DiskConfig { spares_max: 1, ..config() }).await;

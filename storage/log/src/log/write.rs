@@ -14,7 +14,7 @@ use crate::gather::Gather;
 use crate::index::SegmentIndex;
 use crate::ops::Purpose;
 use crate::recent::Held;
-use crate::room::Room;
+use crate::room::{Room, mean_write_bytes};
 use crate::segment::{FIRST_FRAME, Point, Segment, block_end, block_part, block_start, plain};
 use crate::segment_header::{FirstBlock, SegmentHeader};
 use crate::tail::{Tail, tail_of};
@@ -30,7 +30,7 @@ pub(super) struct Writer {
     pub(super) index: SegmentIndex,
     under_way: Option<Writing>,
     step_bytes: u64,
-    /// Of the last write.
+    /// See [`mean_write_bytes`].
     write_bytes: u64,
     /// Since when there is something staged that no write carries.
     held_since: Option<Duration>,
@@ -286,7 +286,7 @@ impl Log {
         let parts = gather.into_parts();
         let bytes = end.position - self.durable.position;
         let tail = tail_of(&parts, end.position);
-        self.writer.write_bytes = bytes;
+        self.writer.write_bytes = mean_write_bytes(self.writer.write_bytes, bytes);
         self.writer.under_way = Some(Writing { end, frame_count, bytes, asked_at: now.mono, tail });
         if frame_count == self.recent.staged().count() {
             self.writer.held_since = None;
