@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests_process::{Broker, Chance, Options, directory, lines};
+use tests_process::{Broker, Chance, Options, directory, lines, scrape};
 
 use crate::verify;
 
@@ -49,6 +49,36 @@ fn files_verify_as_a_kill_left_them() {
     }
     producer.finish(Duration::from_secs(300)).expect(0);
     verify::whole_topic(&cli, "torn", 4, &sent);
+}
+
+/// Room for large writes is only set aside: what was acknowledged in it is no less there.
+#[test]
+fn large_writes_survive_kills_in_room_that_was_set_aside() {
+    let mut chance = Chance::new(128);
+    let dir = directory();
+    let mut broker = Broker::start(Options::new(dir.path()));
+    let cli = broker.cli();
+    cli.create("large", 1);
+    let line = |at: usize| [b'a' + (at % 26) as u8].repeat(200 << 10);
+    let sent = numbered((0..300).map(line).collect());
+    let mut producer = cli.spawn(&["produce", "large"]);
+    for part in parts(&mut chance, &sent, 3) {
+        producer.write(&lines::joined(part)).expect("the producer rides through");
+        broker.kill9();
+        log_verify_agrees(&broker);
+        broker.restart();
+    }
+    producer.finish(Duration::from_secs(300)).expect(0);
+    verify::whole_topic(&cli, "large", 1, &sent);
+    let mut producer = cli.spawn(&["produce", "large"]);
+    producer.write(&lines::joined(&sent)).expect("it is there");
+    producer.finish(Duration::from_secs(300)).expect(0);
+    let moved =
+        |kind: &str| scrape::metric(&broker.metrics(), "millstream_disk_bytes_total", kind).expect("counted");
+    let (written, zeros) = (moved("kind=\"write\""), moved("kind=\"zero\""));
+    assert!(zeros * 2.0 < written, "{zeros} bytes of zeros for {written}: the room was filled");
+    broker.sigterm(Duration::from_secs(10)).expect(0);
+    log_verify_agrees(&broker);
 }
 
 /// A reader that was connected all along sees at every offset what a later reader sees.
