@@ -1,7 +1,7 @@
 //! The space a segment's file offers the writer: `0..end` holds zeros or a former life, or is set aside and
-//! reads as zeros, so a write there extends no file. It costs one flush, and where room was only set aside a note of the
-//! file system's. `Zero` only ever touches what lies behind `end`, `Write`
-//! only what lies before it, so the two may be under way together.
+//! reads as zeros, so a write there extends no file. It costs one flush, and where room was only set aside a
+//! note of the file system's. `Zero` only ever touches what lies behind `end`, `Write` only what lies before it,
+//! so the two may be under way together.
 
 use crate::config::{BULK_WRITE_BYTES, ROOM_STEP_BEFORE_BYTES, ROOM_STEP_MAX_BYTES};
 use crate::disk_op::{DiskOp, SegmentId};
@@ -55,8 +55,8 @@ impl Room {
     }
 
     /// What to ask the disk so that `used` bytes fit and the writer does not catch up; `cap` is where the
-    /// segment ends at the latest. `step_bytes` is how far it went ahead the last time, twice as far the next; `write_bytes` what one
-    /// write carries at present.
+    /// segment ends at the latest. `step_bytes` is how far it went ahead the last time, twice as far the next;
+    /// `write_bytes` what one write carries at present.
     pub(crate) fn poll(
         &mut self,
         used: u64,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_put_off_where_writes_are_large() {
+    fn room_for_large_writes_is_set_aside() {
         let mut step = ROOM_STEP_BEFORE_BYTES;
         let mut room = Room::absent(SegmentId(1));
         room.poll(0, 1 << 20, &mut step, 0);

@@ -1,5 +1,6 @@
 //! kill -9, again and again.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tests_process::{Broker, Chance, Options, directory, lines, scrape};
@@ -34,43 +35,18 @@ fn ten_kills_lose_nothing_double_nothing_and_leave_no_holes() {
 /// The same without a clean end in between: the files are checked as the last kill left them.
 #[test]
 fn files_verify_as_a_kill_left_them() {
-    let mut chance = Chance::new(9644);
     let dir = directory();
-    let mut broker = Broker::start(Options::new(dir.path()));
-    let cli = broker.cli();
-    cli.create("torn", 4);
-    let sent = numbered(lines::real(60_000));
-    let mut producer = cli.spawn(&["produce", "torn"]);
-    for part in parts(&mut chance, &sent, 3) {
-        producer.write(&lines::joined(part)).expect("the producer rides through");
-        broker.kill9();
-        log_verify_agrees(&broker);
-        broker.restart();
-    }
-    producer.finish(Duration::from_secs(300)).expect(0);
-    verify::whole_topic(&cli, "torn", 4, &sent);
+    killed_while_producing(dir.path(), 9644, "torn", 4, &numbered(lines::real(60_000)));
 }
 
 /// Room for large writes is only set aside: what was acknowledged in it is no less there.
 #[test]
 fn large_writes_survive_kills_in_room_that_was_set_aside() {
-    let mut chance = Chance::new(128);
     let dir = directory();
-    let mut broker = Broker::start(Options::new(dir.path()));
-    let cli = broker.cli();
-    cli.create("large", 1);
     let line = |at: usize| [b'a' + (at % 26) as u8].repeat(200 << 10);
     let sent = numbered((0..300).map(line).collect());
-    let mut producer = cli.spawn(&["produce", "large"]);
-    for part in parts(&mut chance, &sent, 3) {
-        producer.write(&lines::joined(part)).expect("the producer rides through");
-        broker.kill9();
-        log_verify_agrees(&broker);
-        broker.restart();
-    }
-    producer.finish(Duration::from_secs(300)).expect(0);
-    verify::whole_topic(&cli, "large", 1, &sent);
-    let mut producer = cli.spawn(&["produce", "large"]);
+    let mut broker = killed_while_producing(dir.path(), 128, "large", 1, &sent);
+    let mut producer = broker.cli().spawn(&["produce", "large"]);
     producer.write(&lines::joined(&sent)).expect("it is there");
     producer.finish(Duration::from_secs(300)).expect(0);
     let moved =
@@ -108,6 +84,25 @@ fn an_offset_never_gets_a_second_meaning() {
         let live: serde_json::Value = serde_json::from_slice(line).expect("JSON");
         assert_eq!((&live["offset"], &live["value"]), (&record["offset"], &record["value"]));
     }
+}
+
+/// Sends `sent` through three kills, checks the files as each left them, and reads everything back.
+#[track_caller]
+fn killed_while_producing(data: &Path, seed: u64, topic: &str, partitions: u32, sent: &[Vec<u8>]) -> Broker {
+    let mut chance = Chance::new(seed);
+    let mut broker = Broker::start(Options::new(data));
+    let cli = broker.cli();
+    cli.create(topic, partitions);
+    let mut producer = cli.spawn(&["produce", topic]);
+    for part in parts(&mut chance, sent, 3) {
+        producer.write(&lines::joined(part)).expect("the producer rides through");
+        broker.kill9();
+        log_verify_agrees(&broker);
+        broker.restart();
+    }
+    producer.finish(Duration::from_secs(300)).expect(0);
+    verify::whole_topic(&cli, topic, partitions, sent);
+    broker
 }
 
 fn numbered(lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
