@@ -124,6 +124,10 @@ pub enum Fact {
     Doubtful {
         batch: BatchId,
     },
+    /// Told that one before it is missing, though it was its lane's oldest. Nothing more is sent on that lane.
+    Gap {
+        batch: BatchId,
+    },
 
     Read {
         by: ClientId,

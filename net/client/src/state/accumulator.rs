@@ -157,12 +157,16 @@ impl Accumulator {
     }
 
     /// The topic of `lane` does not exist any more: everything in the lane is refused, and the next record for it
-    /// asks for the topic anew. The lanes of the topic end once they are empty.
+    /// asks for the topic anew. What was sent without an answer may have been stored while the topic was there. The
+    /// lanes of the topic end once they are empty.
     pub(crate) fn on_topic_gone(&mut self, lane: usize) {
-        let error = DeliveryError::Refused(ProduceError::UnknownPartition);
+        let error = ProduceError::UnknownPartition;
         reach::mark!("client.topic_gone");
         let gone = &mut self.lanes[lane];
-        gone.fail_all(&mut self.ledger, |_| error.clone());
+        gone.fail_all(&mut self.ledger, |sent| match sent {
+            true => DeliveryError::RefusedOnRetry(error.clone()),
+            false => DeliveryError::Refused(error.clone()),
+        });
         gone.retire();
         let (name, partition) = (Arc::clone(&gone.topic), gone.partition as usize);
         // It may have been made anew, and be written to by other lanes already.

@@ -259,11 +259,7 @@ impl Direct {
             }
             Err(ProduceError::UnknownPartition | ProduceError::Damaged { .. }) => self.kill(id),
             Err(ProduceError::OutOfSequence { .. }) if at == 0 && !lane.is_stuck => {
-                let to = lane.to;
-                self.wishes.wrong.push(format!(
-                    "lane {} to {}/{} sent its oldest batch and was told that one before is missing",
-                    id.0, to.topic, to.index
-                ));
+                self.wishes.facts.push(Fact::Gap { batch });
                 self.kill(id);
             }
             Err(

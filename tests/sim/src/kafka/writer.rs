@@ -350,8 +350,8 @@ impl Writer {
         let is_gap = code == ResponseError::OutOfOrderSequenceNumber.code();
         let is_passing = ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable());
         if is_gap && is_oldest {
-            let why = format!("lane {} sent its oldest batch, and one before is missing: {why}", id.0);
-            scene.check(Err(why));
+            scene.tell(Fact::Gap { batch });
+            lane.kill().into_iter().for_each(|batch| scene.tell(Fact::Doubtful { batch }));
         } else if !is_gap && !is_passing {
             scene.check(Err(format!("lane {} is refused batch {}: {code}, {why}", id.0, batch.0)));
         }

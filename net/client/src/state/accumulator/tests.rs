@@ -756,6 +756,30 @@ fn topic_that_is_gone_refuses_its_records_and_its_lanes_end() {
     assert_eq!(append(&mut accumulator, 1).lane, anew.lane, "not the new topic's");
 }
 
+/// The simulator's crowd 887570544294: a batch was stored, its answer lost in a crash, and then the topic deleted.
+#[test]
+fn topic_that_is_gone_leaves_in_doubt_what_was_sent_and_not_answered() {
+    let mut one = One::proven(settings(true));
+    let (unanswered, unsent) = (one.append(0, b"stored, perhaps"), one.append(0, &[1; 2_000]));
+    one.step(0).expect("a batch goes out");
+    one.lose(0);
+    one.accumulator.on_topic_gone(0);
+    let gone = ProduceError::UnknownPartition;
+    assert_eq!(unanswered.peek(), Some(Err(DeliveryError::RefusedOnRetry(gone.clone()))));
+    assert_eq!(unsent.peek(), Some(Err(DeliveryError::Refused(gone))));
+}
+
+/// What the broker answered for that moment is no doubt.
+#[test]
+fn topic_that_is_gone_refuses_what_was_answered_so() {
+    let mut one = One::proven(settings(true));
+    let delivery = one.append(0, b"x");
+    one.step(0).expect("a batch goes out");
+    one.answer(Err(ProduceError::UnknownPartition));
+    one.accumulator.on_topic_gone(0);
+    assert_eq!(delivery.peek(), Some(Err(DeliveryError::Refused(ProduceError::UnknownPartition))));
+}
+
 #[test]
 fn old_metadata_is_said_to_be_once() {
     let mut one = One::new(settings(true));
