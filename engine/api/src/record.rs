@@ -7,6 +7,10 @@ use storage_frame::{Frame, LeaderEpoch, Offset, TimestampMs};
 use crate::ids::PartitionId;
 use crate::reader::ReaderId;
 
+/// Batches of one idempotent producer in one partition that may be on the way at once: so many are recognized when
+/// they come again. Kafka's clients have five (KIP-98).
+pub const IN_FLIGHT_BATCHES_MAX: usize = 64;
+
 /// When a produce request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {

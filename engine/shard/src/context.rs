@@ -10,6 +10,8 @@ use storage_frame::Now;
 
 use crate::budget::{Budget, Space};
 use crate::hearing::Hearing;
+use crate::limits::{PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX, PRODUCERS_ROOMY_MAX};
+use crate::producers::Room;
 use crate::seam::{Effect, Event, Level, ShardConfig};
 use crate::tally::Tally;
 use crate::waiting::{PartitionKey, Waiter, WaiterKey, Waiters, Waiting};
@@ -60,6 +62,14 @@ impl Context {
     /// As coordinators are told the time: members' silence counts only while they could be heard.
     pub(crate) fn heard(&self, now: Now) -> Now {
         Now { mono: self.hearing.heard(), ..now }
+    }
+
+    /// Of a partition that remembers `producers_count` of them.
+    pub(crate) fn room_for_producers(&self, producers_count: usize) -> Room {
+        let is_full = self.producers_count >= PRODUCERS_PER_CORE_MAX;
+        let producers =
+            if is_full { producers_count.clamp(PRODUCERS_MIN, PRODUCERS_MAX) } else { PRODUCERS_MAX };
+        Room { producers, is_crowded: self.producers_count >= PRODUCERS_ROOMY_MAX }
     }
 
     pub(crate) fn reply(&mut self, slot: ReplySlot, response: Response) {

@@ -24,7 +24,7 @@ use storage_log::{Log, LogConfig, LogEvent, LogState, ReadId, Recovered};
 
 use crate::context::{Context, Refusal, refuse};
 use crate::coordinator::Coordinator;
-use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX};
+use crate::limits::{HELD_MAX, HELD_PER_PARTITION_MAX, PRODUCERS_MAX};
 use crate::producers::Producers;
 use crate::readers::Readers;
 use crate::seam::{Level, PartitionEnds};
@@ -364,7 +364,8 @@ impl Partition {
         self.is_known = true;
         let (start, state, last_epoch) = (log.start(), log.state().clone(), log.last_epoch());
         self.durable_start = start;
-        match Producers::recover(recovered.app_state.as_deref(), &recovered.headers, end, now.mono) {
+        let room = ctx.room_for_producers(PRODUCERS_MAX);
+        match Producers::recover(recovered.app_state.as_deref(), &recovered.headers, end, now.mono, room) {
             Some(producers) if producers.is_empty() => {}
             Some(producers) => {
                 reach::mark!("shard.producers_from_checkpoint", recovered.headers.is_empty());

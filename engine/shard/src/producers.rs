@@ -1,9 +1,12 @@
 //! Idempotence: what each producer last stored in one partition.
 //!
 //! Kafka's rules (KIP-98, KIP-360): a batch follows its producer's last one without a gap in sequence; one of
-//! the last five sent again is a duplicate and is answered with its first offset; a newer epoch starts at
-//! sequence 0 and fences the older; a producer nobody knows may start anywhere, because its state may have
-//! expired or gone with deleted records.
+//! the last [`IN_FLIGHT_BATCHES_MAX`] sent again is a duplicate and is answered with its first offset (Kafka: of the
+//! last five); a newer epoch starts at sequence 0 and fences the older; a producer nobody knows may start anywhere,
+//! because its state may have expired or gone with deleted records.
+//!
+//! Batches whose sequences and offsets both follow each other are remembered as one run, so a producer that has a
+//! partition for itself costs one however much it has under way.
 //!
 //! Rebuilt when a log is opened, from state stored with the log's checkpoint and the headers after it, so it
 //! always describes frames that exist.
@@ -11,14 +14,19 @@
 use std::time::Duration;
 
 use ahash::AHashMap;
+use engine_api::IN_FLIGHT_BATCHES_MAX;
 use rkyv::{Archive, Deserialize, Serialize};
 use storage_frame::{FrameHeader, Offset, Producer};
 
 use crate::limits::{PRODUCER_SILENCE_MAX, PRODUCERS_MAX};
 
-/// Batches remembered per producer: as many as a Kafka client has in flight.
-const BATCHES_MAX: usize = 5;
-const FORMAT: u8 = 1;
+/// Runs remembered of each producer where there are many: as many batches as a Kafka client has in flight.
+const RUNS_MIN: usize = 5;
+/// All runs of a producer together are less than half of the 2^31 sequences there are, so none stands for two records.
+const RUN_RECORDS_MAX: u32 = (1 << 30) / IN_FLIGHT_BATCHES_MAX as u32;
+const FORMAT: u8 = 2;
+/// Of older builds: each run one batch.
+const FORMAT_OF_BATCHES: u8 = 1;
 
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +47,18 @@ pub(crate) struct Producers {
     by_id: AHashMap<u64, Known>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Known {
     epoch: u16,
     /// In the time of this process; silence does not count while it is down.
     last_seen: Duration,
     /// Oldest first; at least one.
-    batches: [Batch; BATCHES_MAX],
-    batches_count: u8,
+    runs: Vec<Run>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
-struct Batch {
+/// Records that follow each other in sequence and in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+struct Run {
     base_sequence: u32,
     record_count: u32,
     base_offset: u64,
@@ -60,12 +68,14 @@ struct Batch {
 struct Stored {
     id: u64,
     epoch: u16,
-    batches: Vec<Batch>,
+    runs: Vec<Run>,
 }
 
-/// `sequence` plus `count`, wrapping at 2^31 as Kafka's do.
+/// Sequences wrap at 2^31, as Kafka's do.
+const SEQUENCE_MASK: u32 = i32::MAX as u32;
+
 fn sequence_after(sequence: u32, count: u32) -> u32 {
-    sequence.wrapping_add(count) & (i32::MAX as u32)
+    sequence.wrapping_add(count) & SEQUENCE_MASK
 }
 
 impl Producers {
@@ -81,21 +91,19 @@ impl Producers {
                 Verdict::OutOfSequence { expected: 0 }
             };
         }
-        let again =
-            |batch: &&Batch| batch.base_sequence == sent.base_sequence && batch.record_count == record_count;
-        if let Some(batch) = known.batches().iter().find(again) {
-            return Verdict::Duplicate(Offset(batch.base_offset));
+        let expected = known.last().next_sequence();
+        if sent.base_sequence == expected {
+            return Verdict::New;
         }
-        let last = known.last();
-        let expected = sequence_after(last.base_sequence, last.record_count);
-        if sent.base_sequence == expected { Verdict::New } else { Verdict::OutOfSequence { expected } }
+        let again = known.runs.iter().rev().find_map(|run| run.offset_of(sent.base_sequence, record_count));
+        again.map_or(Verdict::OutOfSequence { expected }, Verdict::Duplicate)
     }
 
     /// Remembers a batch that has been given its offset; a new producer takes the place of old ones when there
-    /// are `count_max`.
-    pub(crate) fn note(&mut self, now: Duration, header: &FrameHeader, count_max: usize) {
+    /// are `room.producers`.
+    pub(crate) fn note(&mut self, now: Duration, header: &FrameHeader, room: Room) {
         let Some(sent) = header.producer else { return };
-        let batch = Batch {
+        let batch = Run {
             base_sequence: sent.base_sequence,
             record_count: header.record_count,
             base_offset: header.base_offset.0,
@@ -106,24 +114,21 @@ impl Producers {
         );
         if let Some(known) = self.by_id.get_mut(&sent.id).filter(|known| known.epoch == sent.epoch) {
             known.last_seen = now;
-            known.push(batch);
+            known.push(batch, room.runs());
             return;
         }
-        if self.by_id.len() >= count_max && !self.by_id.contains_key(&sent.id) {
-            self.make_room(now, count_max);
+        if self.by_id.len() >= room.producers && !self.by_id.contains_key(&sent.id) {
+            self.make_room(now, room.producers);
         }
-        self.by_id.insert(sent.id, Known::new(sent.epoch, now, batch));
+        self.by_id.insert(sent.id, Known { epoch: sent.epoch, last_seen: now, runs: vec![batch] });
     }
 
     /// The state that describes every frame noted so far.
     #[expect(clippy::disallowed_methods, reason = "sorted before anybody sees it")]
     pub(crate) fn encode(&mut self, now: Duration) -> Vec<u8> {
         self.expire(now);
-        let store = |(id, known): (&u64, &Known)| Stored {
-            id: *id,
-            epoch: known.epoch,
-            batches: known.batches().to_vec(),
-        };
+        let store =
+            |(id, known): (&u64, &Known)| Stored { id: *id, epoch: known.epoch, runs: known.runs.clone() };
         let mut stored: Vec<Stored> = self.by_id.iter().map(store).collect();
         stored.sort_unstable_by_key(|producer| producer.id);
         let archived = rkyv::to_bytes::<rkyv::rancor::Panic>(&stored).unwrap_or_else(|never| match never {});
@@ -139,22 +144,24 @@ impl Producers {
         headers: &[FrameHeader],
         end: Offset,
         now: Duration,
+        room: Room,
     ) -> Option<Self> {
         let mut producers = Self::default();
         if let Some(bytes) = state.filter(|bytes| !bytes.is_empty()) {
             for stored in decode(bytes)? {
                 reach::mark!(
                     "shard.producer_state_past_end",
-                    stored.batches.iter().any(|batch| batch.base_offset >= end.0)
+                    stored.runs.last().is_some_and(|run| run.end_offset() > end.0)
                 );
                 // State past the log's end tells of frames that were lost before they were acknowledged.
-                for batch in stored.batches.iter().filter(|batch| batch.base_offset < end.0) {
-                    producers.restore(stored.id, stored.epoch, now, *batch);
+                let runs: Vec<Run> = stored.runs.iter().filter_map(|run| run.before(end)).collect();
+                if !runs.is_empty() {
+                    producers.by_id.insert(stored.id, Known { epoch: stored.epoch, last_seen: now, runs });
                 }
             }
         }
         for header in headers {
-            producers.note(now, header, PRODUCERS_MAX);
+            producers.note(now, header, room);
         }
         Some(producers)
     }
@@ -165,15 +172,6 @@ impl Producers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
-    }
-
-    fn restore(&mut self, id: u64, epoch: u16, now: Duration, batch: Batch) {
-        match self.by_id.get_mut(&id) {
-            Some(known) => known.push(batch),
-            None => {
-                self.by_id.insert(id, Known::new(epoch, now, batch));
-            }
-        }
     }
 
     fn expire(&mut self, now: Duration) {
@@ -191,44 +189,87 @@ impl Producers {
         if self.by_id.len() < count_max {
             return;
         }
-        let mut last_offsets: Vec<u64> = self.by_id.values().map(|known| known.last().base_offset).collect();
+        let mut last_offsets: Vec<u64> = self.by_id.values().map(|known| known.last().end_offset()).collect();
         let (_, oldest_kept, _) = last_offsets.select_nth_unstable(count_max / 8 + 1);
         let oldest_kept = *oldest_kept;
         reach::mark!("shard.producers_evicted");
-        self.by_id.retain(|_, known| known.last().base_offset >= oldest_kept);
+        self.by_id.retain(|_, known| known.last().end_offset() >= oldest_kept);
     }
 }
 
 impl Known {
-    fn new(epoch: u16, last_seen: Duration, batch: Batch) -> Self {
-        let mut known = Self { epoch, last_seen, batches: [Batch::default(); BATCHES_MAX], batches_count: 0 };
-        known.push(batch);
-        known
-    }
-
-    fn push(&mut self, batch: Batch) {
-        if self.batches_count as usize == BATCHES_MAX {
-            self.batches.rotate_left(1);
-            self.batches_count -= 1;
+    fn push(&mut self, batch: Run, runs_max: usize) {
+        let last = self.runs.last_mut().expect("a known producer has stored a batch");
+        if last.take_in(&batch) {
+            return;
         }
-        self.batches[self.batches_count as usize] = batch;
-        self.batches_count += 1;
+        if self.runs.len() >= runs_max {
+            self.runs.drain(..=self.runs.len() - runs_max);
+        }
+        self.runs.push(batch);
     }
 
-    fn batches(&self) -> &[Batch] {
-        &self.batches[..self.batches_count as usize]
+    fn last(&self) -> &Run {
+        self.runs.last().expect("a known producer has stored a batch")
+    }
+}
+
+impl Run {
+    fn next_sequence(&self) -> u32 {
+        sequence_after(self.base_sequence, self.record_count)
     }
 
-    fn last(&self) -> &Batch {
-        self.batches().last().expect("a known producer has stored a batch")
+    fn end_offset(&self) -> u64 {
+        self.base_offset + u64::from(self.record_count)
+    }
+
+    /// Whether `batch` goes on where it ends, in sequence and in the log, and is part of it now.
+    fn take_in(&mut self, batch: &Run) -> bool {
+        let goes_on = self.next_sequence() == batch.base_sequence && self.end_offset() == batch.base_offset;
+        if !goes_on || self.record_count + batch.record_count > RUN_RECORDS_MAX {
+            return false;
+        }
+        self.record_count += batch.record_count;
+        true
+    }
+
+    /// Where the first of these records is, if all of them are in it.
+    fn offset_of(&self, base_sequence: u32, record_count: u32) -> Option<Offset> {
+        let ahead = base_sequence.wrapping_sub(self.base_sequence) & SEQUENCE_MASK;
+        let is_inside = u64::from(ahead) + u64::from(record_count) <= u64::from(self.record_count);
+        is_inside.then(|| Offset(self.base_offset).plus(ahead))
+    }
+
+    /// What of it is below `end`.
+    fn before(&self, end: Offset) -> Option<Run> {
+        let kept = end.0.checked_sub(self.base_offset).filter(|kept| *kept > 0)?;
+        Some(Run { record_count: u64::from(self.record_count).min(kept) as u32, ..*self })
+    }
+}
+
+/// How much a partition may remember.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) producers: usize,
+    /// Many producers are remembered: a run is kept for each of a Kafka client's batches, and no more.
+    pub(crate) is_crowded: bool,
+}
+
+impl Room {
+    fn runs(self) -> usize {
+        if self.is_crowded { RUNS_MIN } else { IN_FLIGHT_BATCHES_MAX }
     }
 }
 
 fn decode(bytes: &[u8]) -> Option<Vec<Stored>> {
-    let archived = bytes.strip_prefix(&[FORMAT])?;
+    let (format, archived) = bytes.split_first()?;
+    if ![FORMAT, FORMAT_OF_BATCHES].contains(format) {
+        return None;
+    }
     let stored = rkyv::from_bytes::<Vec<Stored>, rkyv::rancor::Failure>(archived).ok()?;
-    let fits = stored.len() <= PRODUCERS_MAX && stored.iter().all(|p| p.batches.len() <= BATCHES_MAX);
-    fits.then_some(stored)
+    let is_whole = |run: &Run| (1..=RUN_RECORDS_MAX).contains(&run.record_count);
+    let fits = |known: &Stored| known.runs.len() <= IN_FLIGHT_BATCHES_MAX && known.runs.iter().all(is_whole);
+    (stored.len() <= PRODUCERS_MAX && stored.iter().all(fits)).then_some(stored)
 }
 
 #[cfg(test)]

@@ -15,10 +15,7 @@ use storage_log::LogState;
 
 use crate::compaction::check_keys;
 use crate::context::{Context, Refusal, refuse};
-use crate::limits::{
-    BATCH_RECORDS_MAX, DELETES_WAITING_MAX, PRODUCERS_MAX, PRODUCERS_MIN, PRODUCERS_PER_CORE_MAX,
-    PRODUCES_WAITING_MAX,
-};
+use crate::limits::{BATCH_RECORDS_MAX, DELETES_WAITING_MAX, PRODUCES_WAITING_MAX};
 use crate::offsets;
 use crate::partition::{Partition, WaitingDelete, WaitingProduce};
 use crate::producers::Verdict;
@@ -115,9 +112,7 @@ impl Partition {
     fn note_producer(&mut self, ctx: &mut Context, now: Now, header: &FrameHeader) {
         let producers = self.producers.get_or_insert_default();
         let before = producers.count();
-        let is_crowded = ctx.producers_count >= PRODUCERS_PER_CORE_MAX;
-        let count_max = if is_crowded { before.clamp(PRODUCERS_MIN, PRODUCERS_MAX) } else { PRODUCERS_MAX };
-        producers.note(now.mono, header, count_max);
+        producers.note(now.mono, header, ctx.room_for_producers(before));
         ctx.producers_count = ctx.producers_count - before + producers.count();
     }
 
