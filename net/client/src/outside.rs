@@ -3,17 +3,18 @@
 //! One value, so that a simulator can be all of it. Not for anybody else: it names quinn, whose version is no part
 //! of this library's promises.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use std::{fmt, io};
 
 use rustls::crypto::SecureRandom;
 use storage_frame::TimestampMs;
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// What has to be waited for.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -38,6 +39,44 @@ pub trait Outside: fmt::Debug + Send + Sync + 'static {
 
     /// The time for records that do not say theirs.
     fn wall_clock(&self) -> TimestampMs;
+}
+
+/// tokio, with quinn's tasks behind those that have something for them: tokio runs next what was woken last, so each
+/// partition's records would leave in a datagram of their own the moment they are written.
+#[derive(Debug)]
+pub struct Gathering;
+
+/// A task that was polled within this time is busy. One that was not is run at once.
+const BUSY_WITHIN: Duration = Duration::from_micros(100);
+
+impl quinn::Runtime for Gathering {
+    fn new_timer(&self, at: std::time::Instant) -> Pin<Box<dyn quinn::AsyncTimer>> {
+        quinn::TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, mut future: Waiting<'static, ()>) {
+        let mut polled_at: Option<Instant> = None;
+        let mut has_yielded = false;
+        tokio::spawn(poll_fn(move |context| {
+            let now = Instant::now();
+            let is_busy = polled_at.is_some_and(|at| now.duration_since(at) < BUSY_WITHIN);
+            if is_busy && !std::mem::replace(&mut has_yielded, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            has_yielded = false;
+            polled_at = Some(now);
+            future.as_mut().poll(context)
+        }));
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
+        quinn::TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> std::time::Instant {
+        quinn::TokioRuntime.now()
+    }
 }
 
 /// The operating system.
@@ -71,7 +110,7 @@ impl Outside for System {
         let _ = socket.set_recv_buffer_size(self.socket_buffer_bytes);
         let _ = socket.set_send_buffer_size(self.socket_buffer_bytes);
         socket.bind(&any_address(remote).into())?;
-        quinn::Endpoint::new(config, None, socket.into(), Arc::new(quinn::TokioRuntime))
+        quinn::Endpoint::new(config, None, socket.into(), Arc::new(Gathering))
     }
 
     /// quinn's socket serves many peers and so never hears of it; one that is connected does.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine_api::{Acks, ProduceError, TopicError};
+use engine_api::{Acks, IN_FLIGHT_BATCHES_MAX, ProduceError, TopicError};
 use storage_recordbatch::archived::codec::Compression;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -42,8 +42,9 @@ pub struct ProducerConfig {
     /// Bytes of all records taken and not answered yet; `send` waits when they are used up. Default 32 MiB, at
     /// least `batch_bytes`. Sealing takes about one more batch per partition.
     pub memory_bytes: usize,
-    /// Batches of one partition on the way at once, 1 to 5. Default 5. Order is kept whatever it is with
-    /// [`idempotent`](Self::idempotent); without, only when it is 1, and a batch may still be stored twice.
+    /// Batches of one partition on the way at once, 1 to 64. Default 64; those above five only while all of them
+    /// together are below 128 KiB. Order is kept whatever it is with [`idempotent`](Self::idempotent); without, only
+    /// when it is 1, and a batch may still be stored twice.
     pub in_flight_per_partition: usize,
     /// From a record's batch being opened to its delivery's resolution, through all retries; also how long `send`
     /// waits for memory. 1 ms to a day, default 120 s.
@@ -59,7 +60,7 @@ impl Default for ProducerConfig {
             batch_bytes: 128 << 10,
             linger: Duration::ZERO,
             memory_bytes: 32 << 20,
-            in_flight_per_partition: 5,
+            in_flight_per_partition: IN_FLIGHT_BATCHES_MAX,
             delivery_timeout: Duration::from_secs(120),
         }
     }
@@ -75,7 +76,7 @@ pub enum ProducerConfigError {
     Linger(Duration),
     #[error("memory_bytes is {memory_bytes}, must be at least batch_bytes, {batch_bytes}")]
     MemoryBytes { memory_bytes: usize, batch_bytes: usize },
-    #[error("in_flight_per_partition is {0}, must be from 1 to 5")]
+    #[error("in_flight_per_partition is {0}, must be from 1 to 64")]
     InFlight(usize),
     #[error("delivery_timeout is {0:?}, must be from 1 ms to a day")]
     DeliveryTimeout(Duration),
@@ -170,7 +171,7 @@ pub(crate) struct Core {
     state: Mutex<State>,
     /// Memory was released, or a batch has its verdict.
     changed: Notify,
-    /// A batch was filled: the sender gives the lanes a turn before the next record.
+    /// Lanes were woken, and have much to do by now: the sender gives them a turn before the next record.
     yield_next: AtomicBool,
 }
 
@@ -181,7 +182,12 @@ struct State {
     wakes: Vec<Arc<Notify>>,
     /// Lane tasks that have not ended.
     running_count: usize,
+    /// Taken since the lanes had a turn.
+    untold_bytes: usize,
 }
+
+/// So much is taken before the lanes are given a turn: what they then write at once shares datagrams.
+const YIELD_BYTES: usize = 16 << 10;
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -245,6 +251,7 @@ impl Producer {
                 accumulator: Accumulator::new(settings),
                 wakes: Vec::new(),
                 running_count: 0,
+                untold_bytes: 0,
             }),
             changed: Notify::new(),
             yield_next: AtomicBool::new(false),
@@ -324,6 +331,11 @@ impl Producer {
             }
             let wake = appended.wake.then(|| Arc::clone(&state.wakes[appended.lane]));
             let start = appended.is_new_lane.then_some(appended.lane);
+            state.untold_bytes += record.batch_bytes();
+            if wake.is_some() && state.untold_bytes >= YIELD_BYTES {
+                state.untold_bytes = 0;
+                self.core.yield_next.store(true, Ordering::Relaxed);
+            }
             (appended.delivery, wake, start, appended.is_stale)
         };
         if is_stale {
@@ -334,10 +346,7 @@ impl Producer {
                 Some(lane) => {
                     tokio::spawn(drive::drive(Arc::clone(&self.core), lane, wake));
                 }
-                None => {
-                    self.core.yield_next.store(true, Ordering::Relaxed);
-                    wake.notify_one();
-                }
+                None => wake.notify_one(),
             }
         }
         Ok(delivery)
@@ -460,7 +469,7 @@ fn settings(
     } else if config.memory_bytes < config.batch_bytes {
         let (memory_bytes, batch_bytes) = (config.memory_bytes, config.batch_bytes);
         Some(ProducerConfigError::MemoryBytes { memory_bytes, batch_bytes })
-    } else if !(1..=5).contains(&config.in_flight_per_partition) {
+    } else if !(1..=IN_FLIGHT_BATCHES_MAX).contains(&config.in_flight_per_partition) {
         Some(ProducerConfigError::InFlight(config.in_flight_per_partition))
     } else if !(Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&config.delivery_timeout) {
         Some(ProducerConfigError::DeliveryTimeout(config.delivery_timeout))

@@ -93,6 +93,10 @@ pub(crate) enum AfterAnswer {
 /// With `linger` 0: batches of one partition on the way before a partly filled one has to wait. One is being
 /// written by the broker and one is at hand for it when that is done; more would only make batches smaller.
 const PARTIAL_IN_FLIGHT_MAX: usize = 2;
+/// Batches on the way whatever their size; more of them where they are small, for then what each costs by itself is
+/// what counts: the broker writes all that it has at hand at once.
+const IN_FLIGHT_ANYWAY: usize = 5;
+const IN_FLIGHT_SMALL_BYTES: usize = 128 << 10;
 /// Sequences wrap here, as in Kafka.
 const SEQUENCE_MASK: u32 = i32::MAX as u32;
 
@@ -253,7 +257,7 @@ impl Lane {
             }
             self.retry_at = None;
         }
-        if self.in_flight.len() >= self.in_flight_max() {
+        if self.is_way_full() {
             return Step::Wait(self.next_deadline());
         }
         reach::mark!(
@@ -282,10 +286,18 @@ impl Lane {
         Step::Send(self.take_front())
     }
 
-    /// One until the broker has stored something over this stream: a broker that does not know the producer id
-    /// takes any sequence for its first, so behind a refused batch it would store the next.
-    fn in_flight_max(&self) -> usize {
-        if self.settings.idempotent && !self.stream_proven { 1 } else { self.settings.in_flight_max }
+    fn is_way_full(&self) -> bool {
+        let count = self.in_flight.len();
+        // One until the broker has stored something over this stream: a broker that does not know the producer id
+        // takes any sequence for its first, so behind a refused batch it would store the next.
+        if self.settings.idempotent && !self.stream_proven {
+            return count >= 1;
+        }
+        if count < IN_FLIGHT_ANYWAY.min(self.settings.in_flight_max) {
+            return false;
+        }
+        let bytes = || self.in_flight.iter().map(|batch| batch.charged_bytes).sum::<usize>();
+        count >= self.settings.in_flight_max || bytes() >= IN_FLIGHT_SMALL_BYTES
     }
 
     fn is_open_ready(&self, now: Duration, flush_below: u64) -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_client::TimestampMs;
-use millstream_client::outside::{Outside, Waiting};
+use millstream_client::outside::{Gathering, Outside, Waiting};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
 
 use super::Net;
@@ -99,7 +99,7 @@ impl Outside for Inner {
         let ids = self.number();
         config.rng_seed(Some(seed)).cid_generator(move || Box::new(Ids(Dice::new(ids, "connection ids"))));
         let socket = Arc::new(Socket::open(self.net.clone(), self.ip));
-        quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(quinn::TokioRuntime))
+        quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(Gathering))
     }
 
     fn is_port_closed(&self, remote: SocketAddr) -> Waiting<'_, bool> {

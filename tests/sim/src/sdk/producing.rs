@@ -97,7 +97,7 @@ fn config(dice: &mut Dice) -> ProducerConfig {
     config.batch_bytes = 1 << dice.within(10..=17);
     config.linger = *dice.pick(&lingers);
     config.memory_bytes = config.batch_bytes << dice.within(0..=6);
-    config.in_flight_per_partition = dice.within(1..=5) as usize;
+    config.in_flight_per_partition = if dice.chance(500_000) { 64 } else { dice.within(1..=5) as usize };
     config.delivery_timeout = Duration::from_millis(dice.within(300..=20_000));
     config
 }
