@@ -26,7 +26,8 @@ sys.path.insert(0, str(HERE))
 
 import table  # noqa: E402
 
-CORES = sorted(os.sched_getaffinity(0))
+# As bench/run's: in the order in which they are given out, every side's broker first.
+CORES = [int(core) for core in os.environ.get("BENCH_CORES", "").split(",") if core] or sorted(os.sched_getaffinity(0))
 BROKER_CORE = str(CORES[0])
 # The broker's too where there is only one.
 LOAD_CORE = str(CORES[-1])

@@ -226,11 +226,14 @@ impl Run {
     /// Whether `batch` goes on where it ends, in sequence and in the log, and is part of it now.
     fn take_in(&mut self, batch: &Run) -> bool {
         let goes_on = self.next_sequence() == batch.base_sequence && self.end_offset() == batch.base_offset;
-        if !goes_on || self.record_count + batch.record_count > RUN_RECORDS_MAX {
-            return false;
+        let together = self.record_count.checked_add(batch.record_count);
+        match together.filter(|together| goes_on && *together <= RUN_RECORDS_MAX) {
+            Some(together) => {
+                self.record_count = together;
+                true
+            }
+            None => false,
         }
-        self.record_count += batch.record_count;
-        true
     }
 
     /// Where the first of these records is, if all of them are in it.
