@@ -8,7 +8,8 @@ use crate::ids::PartitionId;
 use crate::reader::ReaderId;
 
 /// Batches of one idempotent producer in one partition that may be on the way at once: so many are recognized when
-/// they come again. Kafka's clients have five (KIP-98).
+/// they come again (five on a core that knows ten thousand producers; a batch older than that is not stored twice, but
+/// answered as out of sequence). Kafka's clients have five (KIP-98).
 pub const IN_FLIGHT_BATCHES_MAX: usize = 64;
 
 /// When a produce request is answered.

@@ -64,12 +64,12 @@ impl Context {
         Now { mono: self.hearing.heard(), ..now }
     }
 
-    /// Of a partition that remembers `producers_count` of them.
-    pub(crate) fn room_for_producers(&self, producers_count: usize) -> Room {
+    /// In a partition that remembers so many.
+    pub(crate) fn room_for_producers(&self, in_partition: usize) -> Room {
         let is_full = self.producers_count >= PRODUCERS_PER_CORE_MAX;
-        let producers =
-            if is_full { producers_count.clamp(PRODUCERS_MIN, PRODUCERS_MAX) } else { PRODUCERS_MAX };
-        Room { producers, is_crowded: self.producers_count >= PRODUCERS_ROOMY_MAX }
+        let producers_max =
+            if is_full { in_partition.clamp(PRODUCERS_MIN, PRODUCERS_MAX) } else { PRODUCERS_MAX };
+        Room { producers_max, is_crowded: self.producers_count >= PRODUCERS_ROOMY_MAX }
     }
 
     pub(crate) fn reply(&mut self, slot: ReplySlot, response: Response) {

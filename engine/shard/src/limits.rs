@@ -22,12 +22,12 @@ pub(crate) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) const PRODUCES_WAITING_MAX: usize = 65_536;
 /// Deletes of records that wait for the disk, per partition.
 pub(crate) const DELETES_WAITING_MAX: usize = 1024;
-/// Producers remembered per partition, about 120 bytes each; the longest silent ones are forgotten first.
+/// Producers remembered per partition, 120 to 230 bytes each; the longest silent ones are forgotten first.
 pub(crate) const PRODUCERS_MAX: usize = 4096;
 /// Producers remembered by all partitions of a core above which no more is remembered of each than a Kafka client
 /// needs: up to there it may be a KiB, 10 MB in all.
 pub(crate) const PRODUCERS_ROOMY_MAX: usize = 10_000;
-/// Producers remembered by all partitions of a core: 24 MB. Beyond it a partition that hears of a new one
+/// Producers remembered by all partitions of a core: 24 to 46 MB. Beyond it a partition that hears of a new one
 /// forgets old ones of its own.
 pub(crate) const PRODUCERS_PER_CORE_MAX: usize = 200_000;
 /// Remembered by each partition even then.

@@ -21,8 +21,8 @@ use storage_frame::{FrameHeader, Offset, Producer};
 use crate::limits::{PRODUCER_SILENCE_MAX, PRODUCERS_MAX};
 
 /// Runs remembered of each producer where there are many: as many batches as a Kafka client has in flight.
-const RUNS_MIN: usize = 5;
-/// All runs of a producer together are less than half of the 2^31 sequences there are, so none stands for two records.
+const RUNS_CROWDED_MAX: usize = 5;
+/// All runs of a producer together are at most half of the 2^31 sequences there are, so none stands for two records.
 const RUN_RECORDS_MAX: u32 = (1 << 30) / IN_FLIGHT_BATCHES_MAX as u32;
 const FORMAT: u8 = 2;
 /// Of older builds: each run one batch.
@@ -100,7 +100,7 @@ impl Producers {
     }
 
     /// Remembers a batch that has been given its offset; a new producer takes the place of old ones when there
-    /// are `room.producers`.
+    /// are `room.producers_max`.
     pub(crate) fn note(&mut self, now: Duration, header: &FrameHeader, room: Room) {
         let Some(sent) = header.producer else { return };
         let batch = Run {
@@ -114,11 +114,11 @@ impl Producers {
         );
         if let Some(known) = self.by_id.get_mut(&sent.id).filter(|known| known.epoch == sent.epoch) {
             known.last_seen = now;
-            known.push(batch, room.runs());
+            known.push(batch, room.runs_max());
             return;
         }
-        if self.by_id.len() >= room.producers && !self.by_id.contains_key(&sent.id) {
-            self.make_room(now, room.producers);
+        if self.by_id.len() >= room.producers_max && !self.by_id.contains_key(&sent.id) {
+            self.make_room(now, room.producers_max);
         }
         self.by_id.insert(sent.id, Known { epoch: sent.epoch, last_seen: now, runs: vec![batch] });
     }
@@ -220,7 +220,7 @@ impl Run {
     }
 
     fn end_offset(&self) -> u64 {
-        self.base_offset + u64::from(self.record_count)
+        self.base_offset.saturating_add(u64::from(self.record_count))
     }
 
     /// Whether `batch` goes on where it ends, in sequence and in the log, and is part of it now.
@@ -253,14 +253,14 @@ impl Run {
 /// How much a partition may remember.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    pub(crate) producers: usize,
+    pub(crate) producers_max: usize,
     /// Many producers are remembered: a run is kept for each of a Kafka client's batches, and no more.
     pub(crate) is_crowded: bool,
 }
 
 impl Room {
-    fn runs(self) -> usize {
-        if self.is_crowded { RUNS_MIN } else { IN_FLIGHT_BATCHES_MAX }
+    fn runs_max(self) -> usize {
+        if self.is_crowded { RUNS_CROWDED_MAX } else { IN_FLIGHT_BATCHES_MAX }
     }
 }
 
@@ -270,8 +270,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Stored>> {
         return None;
     }
     let stored = rkyv::from_bytes::<Vec<Stored>, rkyv::rancor::Failure>(archived).ok()?;
-    let is_whole = |run: &Run| (1..=RUN_RECORDS_MAX).contains(&run.record_count);
-    let fits = |known: &Stored| known.runs.len() <= IN_FLIGHT_BATCHES_MAX && known.runs.iter().all(is_whole);
+    let fits = |known: &Stored| known.runs.len() <= IN_FLIGHT_BATCHES_MAX;
     (stored.len() <= PRODUCERS_MAX && stored.iter().all(fits)).then_some(stored)
 }
 

@@ -41,12 +41,13 @@ pub trait Outside: fmt::Debug + Send + Sync + 'static {
     fn wall_clock(&self) -> TimestampMs;
 }
 
-/// tokio, with quinn's tasks behind those that have something for them: tokio runs next what was woken last, so each
-/// partition's records would leave in a datagram of their own the moment they are written.
+/// tokio, with quinn's tasks behind those that have something for them: tokio's threads run next what was woken last, so
+/// each partition's records would leave in a datagram of their own the moment they are written.
 #[derive(Debug)]
 pub struct Gathering;
 
-/// A task that was polled within this time is busy. One that was not is run at once.
+/// A task that was polled within this time is busy. One that was not is run at once: less than a round trip with a write
+/// to a disk in it, more than the lanes of a hundred partitions take.
 const BUSY_WITHIN: Duration = Duration::from_micros(100);
 
 impl quinn::Runtime for Gathering {

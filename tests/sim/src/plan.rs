@@ -158,7 +158,7 @@ impl Plan {
                 deletes_records: is_on("sdk_deletes", true),
                 changes_topics: is_on("sdk_topics", true),
                 dies: is_on("sdk_dies", true),
-                moves: is_on("sdk_moves", true),
+                moves_until: if is_on("sdk_moves", true) { Duration::MAX } else { Duration::ZERO },
             }),
             groups: scenario.groups.as_ref().filter(|_| has_groups).map(|groups| GroupManners {
                 groups: draw("groups", groups.count) as usize,

@@ -3,7 +3,7 @@ use storage_frame::{Codec, Encoding, LeaderEpoch, TimestampMs};
 use super::*;
 
 const NOW: Duration = Duration::from_secs(1);
-const ROOM: Room = Room { producers: PRODUCERS_MAX, is_crowded: false };
+const ROOM: Room = Room { producers_max: PRODUCERS_MAX, is_crowded: false };
 
 fn header(id: u64, epoch: u16, base_sequence: u32, record_count: u32, base_offset: u64) -> FrameHeader {
     FrameHeader {
@@ -98,6 +98,16 @@ fn sequence_wraps_at_two_to_the_31() {
     let mut producers = Producers::default();
     producers.note(NOW, &header(7, 0, last - 1, 5, 0), ROOM);
     check(&producers, 0, 3, 1, Verdict::New);
+    check(&producers, 0, last, 2, Verdict::Duplicate(Offset(1)));
+    check(&producers, 0, 1, 2, Verdict::Duplicate(Offset(3)));
+}
+
+#[test]
+fn a_count_that_no_client_sends_ends_a_run() {
+    let mut producers = Producers::default();
+    producers.note(NOW, &header(7, 0, 0, 10, 0), ROOM);
+    producers.note(NOW, &header(7, 0, 10, u32::MAX, 10), ROOM);
+    assert_eq!(producers.by_id[&7].runs.len(), 2);
 }
 
 #[test]
@@ -143,13 +153,44 @@ fn state_past_the_logs_end_is_left_out() {
 }
 
 #[test]
-fn state_of_an_older_build_is_read() {
+fn a_run_that_the_logs_end_cuts_ends_there() {
     let mut producers = Producers::default();
-    store_interleaved(&mut producers, 0..5, ROOM);
-    let mut state = producers.encode(NOW);
-    state[0] = FORMAT_OF_BATCHES;
+    store_interleaved(&mut producers, 0..4, ROOM);
+    let state = producers.encode(NOW);
+    // In the middle of the third.
+    let rebuilt = Producers::recover(Some(&state), &[], Offset(35), NOW, ROOM).expect("own state");
+    check(&rebuilt, 0, 10, 10, Verdict::Duplicate(Offset(15)));
+    check(&rebuilt, 0, 20, 5, Verdict::Duplicate(Offset(30)));
+    check(&rebuilt, 0, 25, 5, Verdict::New);
+    check(&rebuilt, 0, 30, 10, Verdict::OutOfSequence { expected: 25 });
+}
+
+/// As builds that remembered five batches wrote it.
+#[test]
+fn state_of_an_older_build_is_read() {
+    #[derive(Archive, Serialize)]
+    struct Batch {
+        base_sequence: u32,
+        record_count: u32,
+        base_offset: u64,
+    }
+    #[derive(Archive, Serialize)]
+    struct OfProducer {
+        id: u64,
+        epoch: u16,
+        batches: Vec<Batch>,
+    }
+    let batch = |number: u32| Batch {
+        base_sequence: number * 10,
+        record_count: 10,
+        base_offset: u64::from(number) * 15,
+    };
+    let stored = vec![OfProducer { id: 7, epoch: 0, batches: (0..5).map(batch).collect() }];
+    let mut state = vec![FORMAT_OF_BATCHES];
+    state.extend_from_slice(&rkyv::to_bytes::<rkyv::rancor::Error>(&stored).expect("small"));
     let rebuilt = Producers::recover(Some(&state), &[], Offset(100), NOW, ROOM).expect("older state");
     check(&rebuilt, 0, 0, 10, Verdict::Duplicate(Offset(0)));
+    check(&rebuilt, 0, 40, 10, Verdict::Duplicate(Offset(60)));
     check(&rebuilt, 0, 50, 10, Verdict::New);
 }
 

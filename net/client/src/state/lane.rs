@@ -93,9 +93,9 @@ pub(crate) enum AfterAnswer {
 /// With `linger` 0: batches of one partition on the way before a partly filled one has to wait. One is being
 /// written by the broker and one is at hand for it when that is done; more would only make batches smaller.
 const PARTIAL_IN_FLIGHT_MAX: usize = 2;
-/// Batches on the way whatever their size; more of them where they are small, for then what each costs by itself is
-/// what counts: the broker writes all that it has at hand at once.
-const IN_FLIGHT_ANYWAY: usize = 5;
+/// Batches on the way whatever their size; more of them where they are small, together below one of the default size, for
+/// then what each costs by itself is what counts: the broker writes all that it has at hand at once.
+const IN_FLIGHT_LARGE_MAX: usize = 5;
 const IN_FLIGHT_SMALL_BYTES: usize = 128 << 10;
 /// Sequences wrap here, as in Kafka.
 const SEQUENCE_MASK: u32 = i32::MAX as u32;
@@ -293,7 +293,7 @@ impl Lane {
         if self.settings.idempotent && !self.stream_proven {
             return count >= 1;
         }
-        if count < IN_FLIGHT_ANYWAY.min(self.settings.in_flight_max) {
+        if count < IN_FLIGHT_LARGE_MAX.min(self.settings.in_flight_max) {
             return false;
         }
         let bytes = || self.in_flight.iter().map(|batch| batch.charged_bytes).sum::<usize>();

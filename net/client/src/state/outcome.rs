@@ -57,8 +57,8 @@ pub enum DeliveryError {
     /// The broker refused the record's batch for good: nothing of it was stored.
     #[error("{0}")]
     Refused(#[source] ProduceError),
-    /// The batch was sent, got no answer, was sent again, and that was refused for good: outcome of the first
-    /// sending unknown.
+    /// The batch was sent, got no answer, was sent again, and that was refused for good, or its topic has been deleted
+    /// meanwhile: outcome of the first sending unknown.
     #[error("{0}; it had been sent before: outcome unknown")]
     RefusedOnRetry(#[source] ProduceError),
     /// The deadline passed before the record was ever sent, or the broker refused it each time for that moment (no

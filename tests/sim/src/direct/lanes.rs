@@ -80,6 +80,11 @@ impl Lane {
 }
 
 impl Lanes {
+    /// Of a node that comes back nobody knows what it knows: as the SDK does on a new stream.
+    pub(super) fn prove_again(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.is_proven = false);
+    }
+
     pub(super) fn on_lost(&mut self, lane: LaneId, batch: BatchId) {
         let lane = self.lanes.get_mut(&lane).expect("lanes stay");
         if let Some(batch) = lane.batches.iter_mut().find(|sent| sent.id == batch) {

@@ -194,6 +194,7 @@ impl Direct {
             self.on_lost(asked);
         }
         self.forget_caching_lanes(loses_memory);
+        self.lanes.prove_again();
         self.deleted.clear();
     }
 

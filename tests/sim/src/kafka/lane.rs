@@ -126,6 +126,11 @@ impl Lane {
         was_well
     }
 
+    /// Of a node that comes back nobody knows what it knows.
+    pub(super) fn prove_again(&mut self) {
+        self.is_proven = false;
+    }
+
     /// Nothing more is sent on it. Returns what may be stored or not.
     pub(super) fn kill(&mut self) -> Vec<BatchId> {
         self.is_dead = true;

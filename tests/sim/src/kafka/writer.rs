@@ -59,6 +59,7 @@ impl Writer {
 
     /// What memory had promised went with the node, perhaps.
     pub(super) fn on_node_lost(&mut self, scene: &mut Scene<'_>) {
+        self.lanes.iter_mut().for_each(Lane::prove_again);
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_cache && !lane.is_dead) {
             for batch in lane.kill() {
                 scene.tell(Fact::Doubtful { batch });

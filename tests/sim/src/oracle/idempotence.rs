@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_api::{Durability, PartitionId};
-use storage_frame::{LogId, Offset};
-use tests_disk::Zone;
+use storage_frame::Offset;
 
-use super::batches::{Batches, Outcome};
-use super::lives::{Lives, Span, log_of};
+use super::batches::{Batch, Batches, Outcome};
+use super::lives::{Lives, Span};
 use super::topics::Topics;
 use super::{Oracle, Rules, Violation};
 use crate::fact::{At, BatchId, Fact, Seen};
@@ -26,15 +25,6 @@ pub(super) struct Idempotence {
     batches: Batches,
     /// Where each record of idempotent lanes is.
     places: BTreeMap<(PartitionId, u32, u32, u64), Stored>,
-    harms: BTreeMap<LogId, Harm>,
-}
-
-/// Of a checkpoint: without it, what producers had sent to segments that were retired since is not known any more.
-#[derive(Debug)]
-struct Harm {
-    life: u32,
-    /// When the log was last opened that may have missed it.
-    opened_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +45,6 @@ impl Idempotence {
             topics: Topics::default(),
             batches: Batches::default(),
             places: BTreeMap::new(),
-            harms: BTreeMap::new(),
         }
     }
 }
@@ -93,49 +82,24 @@ impl Oracle for Idempotence {
                 self.check_holes(*partition, *log_start, records)
             }
             Fact::Gap { batch } => self.on_gap(at.time, *batch),
-            Fact::Injected { log: Some(log), kind: Some((kind, Zone::Checkpoint)), .. }
-                if kind.promise(Zone::Written) == tests_disk::Promise::Noticed =>
-            {
-                self.harms.insert(*log, Harm { life: self.lives.now(), opened_at: None });
-                Ok(())
-            }
-            Fact::Event { name: "log_opened", fields, .. } => {
-                let harm = log_of(fields).and_then(|log| self.harms.get_mut(&log));
-                // One that is being opened may have read it before.
-                if let Some(harm) =
-                    harm.filter(|harm| harm.opened_at.is_none() || harm.life == self.lives.now())
-                {
-                    harm.opened_at = Some(at.time);
-                }
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
 }
 
 impl Idempotence {
-    /// Right only where the batch before was lost beyond what is promised, or a checkpoint was harmed: a producer that
-    /// the log forgot may begin with any number, so a later batch gets in before an earlier one. Not behind one that it
-    /// stored since.
+    /// Right only where the batch before was lost, beyond what is promised. A log that has forgotten a producer takes any
+    /// sequence of it for its first: lanes have one batch under way until one is stored, so none gets in before another.
     fn on_gap(&self, now: Duration, id: BatchId) -> Result<(), Violation> {
         let batch = self.batches.batch(id);
         let (value, _) = batch.records[0];
-        let log = self.topics.log(batch.to);
-        let forgot_at = log.and_then(|log| self.harms.get(&log)?.opened_at);
-        let is_lost = |sent_at: Duration| {
-            let life = self.lives.since(sent_at).first;
-            self.rules.beyond_promise && self.lives.losses(life, self.lives.now(), log).next().is_some()
+        let is_lost = |before: &Batch| {
+            let life = self.lives.since(before.sent_at).first;
+            self.lives.losses(life, self.lives.now(), self.topics.log(batch.to)).next().is_some()
         };
         let before = value.number.checked_sub(1).into_iter();
         let mut before = before.flat_map(|number| self.batches.of_number(&value, number));
-        let is_excused = before.any(|(_, before, _)| match before.outcome {
-            Outcome::Acked { at, .. } => {
-                is_lost(before.sent_at) || forgot_at.is_some_and(|forgot_at| at < forgot_at)
-            }
-            _ => false,
-        });
-        if is_excused {
+        if self.rules.beyond_promise && before.any(|(_, before, _)| is_lost(before)) {
             return Ok(());
         }
         Err(Violation(format!(
@@ -290,9 +254,6 @@ impl Idempotence {
 
 #[cfg(test)]
 mod tests {
-    use engine_shard::Level;
-    use tests_disk::FaultKind;
-
     use super::*;
     use crate::oracle::history::{History, caching, plain};
 
@@ -368,20 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_forgot_a_producer_may_see_a_gap_until_it_knows_it_again() {
-        let forgetful = |number_acked_since: bool| {
-            let mut history = history();
-            history.topic(plain()).sent(1, &[0]).acked(1, 0).injected(FaultKind::BitFlip, Zone::Checkpoint);
-            history.crash().event(Level::Debug, "log_opened").sent(2, &[1]).sent(3, &[2]);
-            if number_acked_since {
-                history.acked(2, 1).fact(Fact::Gap { batch: BatchId(3) });
-            } else {
-                history.acked(3, 1).fact(Fact::Gap { batch: BatchId(2) });
-            }
-            history
-        };
-        forgetful(false).passes();
-        forgetful(true).fails_with("in batch 3 is the oldest of its lane");
+    fn a_gap_behind_what_a_lying_device_lost_is_none() {
+        let rules = Rules { beyond_promise: true, ..Rules::default() };
+        let mut history = History::new(Idempotence::new(rules));
+        history.topic(plain()).sent(1, &[0]).acked(1, 0).crash().sent(2, &[1]);
+        history.fact(Fact::Gap { batch: BatchId(2) }).passes();
     }
 
     #[test]

@@ -52,8 +52,9 @@ pub struct SdkPlan {
     pub changes_topics: bool,
     /// Machines may die, with requests in flight.
     pub dies: bool,
-    /// Addresses may change in the middle of connections.
-    pub moves: bool,
+    /// Until then addresses may change in the middle of connections, and of their handshakes, which does not go on then
+    /// (RFC 9000, 9).
+    pub moves_until: Duration,
 }
 
 /// From [`SdkPlan::until`] to the end of the last client.
@@ -193,7 +194,7 @@ impl Cast<'_> {
 
     /// Now and then the client's address changes.
     fn move_sometimes(&mut self, life: &Life) {
-        if self.plan.moves && self.dice.chance(10_000) {
+        if self.net.now() < self.plan.moves_until && self.dice.chance(10_000) {
             life.machine.rebind();
         }
     }

@@ -48,7 +48,7 @@ fn plan(seed: u64) -> SdkPlan {
         deletes_records: false,
         changes_topics: true,
         dies: true,
-        moves: true,
+        moves_until: HEALED,
     }
 }
 

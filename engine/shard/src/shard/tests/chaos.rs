@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_api::{
-    Acks, DeleteRecords, DeleteTopic, Durability, FetchError, FindOffset, PartitionId, Place, ProduceError,
-    Request, Response, TopicId,
+    Acks, DeleteRecords, DeleteTopic, Durability, FetchError, FindOffset, IN_FLIGHT_BATCHES_MAX, PartitionId,
+    Place, ProduceError, Request, Response, TopicId,
 };
 use storage_frame::Offset;
 
@@ -211,7 +211,7 @@ impl History {
             client.is_stuck = false;
             client.next = client.acked;
         }
-        if client.is_stuck || client.in_flight.len() >= 5 {
+        if client.is_stuck || client.in_flight.len() >= IN_FLIGHT_BATCHES_MAX {
             return;
         }
         let sequence = client.next;
