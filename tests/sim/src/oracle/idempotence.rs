@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_gap_behind_what_a_lying_device_lost_is_none() {
-        let rules = Rules { beyond_promise: true, ..Rules::default() };
+        let rules = Rules { beyond_promise: true };
         let mut history = History::new(Idempotence::new(rules));
         history.topic(plain()).sent(1, &[0]).acked(1, 0).crash().sent(2, &[1]);
         history.fact(Fact::Gap { batch: BatchId(2) }).passes();
