@@ -1,5 +1,8 @@
 //! A broker that keeps its promises, a network that keeps none, and what must hold of the records all the same.
 
+mod gone;
+mod under_way;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine_api::{Acks, Durability, Produced, StageTimings};
@@ -494,32 +497,6 @@ fn without_linger_a_third_batch_waits_for_an_answer() {
     assert_eq!(one.step(0).unwrap().header().record_count, 2);
 }
 
-/// Batches of one record of `value_bytes` that go out before an answer comes.
-fn sent_unanswered(in_flight_max: usize, value_bytes: usize) -> usize {
-    let mut settings =
-        AccumulatorSettings { batch_bytes_max: 1, memory_bytes_max: 16 << 20, ..settings(true) };
-    settings.lane.in_flight_max = in_flight_max;
-    let mut one = One::new(settings);
-    one.accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 1, 1 << 20);
-    let value = vec![0; value_bytes];
-    for _ in 0..80 {
-        one.put(0, &value);
-    }
-    one.step(0).expect("the first");
-    assert!(one.step(0).is_err(), "one until something was stored");
-    one.answer(Ok(produced(0, false)));
-    std::iter::from_fn(|| one.step(0).ok()).count()
-}
-
-#[test]
-fn small_batches_are_under_way_up_to_their_number_and_large_ones_up_to_their_bytes() {
-    assert_eq!(sent_unanswered(64, 100), 64);
-    assert_eq!(sent_unanswered(3, 100), 3);
-    assert_eq!(sent_unanswered(64, 100_000), 5);
-    // The last one may go over 128 KiB, none follows it.
-    assert!((12..=13).contains(&sent_unanswered(64, 10_000)));
-}
-
 #[test]
 fn linger_holds_a_partly_filled_batch_back_and_not_a_full_one() {
     let mut settings = settings(true);
@@ -758,52 +735,6 @@ fn oversized_records_and_partitions_out_of_range_are_refused_at_once() {
         AppendError::HeaderName { bytes: 70_000 }
     );
     assert_eq!(large.charged_bytes(), 0);
-}
-
-#[test]
-fn topic_that_is_gone_refuses_its_records_and_its_lanes_end() {
-    let mut accumulator = Accumulator::new(settings(true));
-    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
-    let append = |accumulator: &mut Accumulator, partition| {
-        let record = Record::new("t", b"x").partition(partition);
-        accumulator.append(Duration::ZERO, &record, TimestampMs(0)).expect("room")
-    };
-    let (first, second) = (append(&mut accumulator, 0), append(&mut accumulator, 1));
-    accumulator.on_topic_gone(first.lane);
-    let gone = DeliveryError::Refused(ProduceError::UnknownPartition);
-    assert_eq!(first.delivery.peek(), Some(Err(gone)));
-    assert!(accumulator.next_step(first.lane, Duration::ZERO, Link::Down).is_none());
-    // The other one has a record of its own to find out with.
-    assert!(accumulator.next_step(second.lane, Duration::ZERO, Link::Down).is_some());
-    accumulator.set_topic(Duration::ZERO, Duration::ZERO, "t", 2, 1 << 20);
-    let anew = append(&mut accumulator, 1);
-    assert!(anew.is_new_lane);
-    accumulator.on_topic_gone(second.lane);
-    assert_eq!(append(&mut accumulator, 1).lane, anew.lane, "not the new topic's");
-}
-
-/// The simulator's crowd 887570544294: a batch was stored, its answer lost in a crash, and then the topic deleted.
-#[test]
-fn topic_that_is_gone_leaves_in_doubt_what_was_sent_and_not_answered() {
-    let mut one = One::proven(settings(true));
-    let (unanswered, unsent) = (one.append(0, b"stored, perhaps"), one.append(0, &[1; 2_000]));
-    one.step(0).expect("a batch goes out");
-    one.lose(0);
-    one.accumulator.on_topic_gone(0);
-    let gone = ProduceError::UnknownPartition;
-    assert_eq!(unanswered.peek(), Some(Err(DeliveryError::RefusedOnRetry(gone.clone()))));
-    assert_eq!(unsent.peek(), Some(Err(DeliveryError::Refused(gone))));
-}
-
-/// What the broker answered for that moment is no doubt.
-#[test]
-fn topic_that_is_gone_refuses_what_was_answered_so() {
-    let mut one = One::proven(settings(true));
-    let delivery = one.append(0, b"x");
-    one.step(0).expect("a batch goes out");
-    one.answer(Err(ProduceError::UnknownPartition));
-    one.accumulator.on_topic_gone(0);
-    assert_eq!(delivery.peek(), Some(Err(DeliveryError::Refused(ProduceError::UnknownPartition))));
 }
 
 #[test]
