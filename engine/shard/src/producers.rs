@@ -47,7 +47,7 @@ pub(crate) struct Producers {
     by_id: AHashMap<u64, Known>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Known {
     epoch: u16,
     /// In the time of this process; silence does not count while it is down.
@@ -69,13 +69,6 @@ struct Stored {
     id: u64,
     epoch: u16,
     runs: Vec<Run>,
-}
-
-/// Sequences wrap at 2^31, as Kafka's do.
-const SEQUENCE_MASK: u32 = i32::MAX as u32;
-
-fn sequence_after(sequence: u32, count: u32) -> u32 {
-    sequence.wrapping_add(count) & SEQUENCE_MASK
 }
 
 impl Producers {
@@ -216,7 +209,7 @@ impl Known {
 
 impl Run {
     fn next_sequence(&self) -> u32 {
-        sequence_after(self.base_sequence, self.record_count)
+        Producer::sequence_after(self.base_sequence, self.record_count)
     }
 
     fn end_offset(&self) -> u64 {
@@ -238,7 +231,7 @@ impl Run {
 
     /// Where the first of these records is, if all of them are in it.
     fn offset_of(&self, base_sequence: u32, record_count: u32) -> Option<Offset> {
-        let ahead = base_sequence.wrapping_sub(self.base_sequence) & SEQUENCE_MASK;
+        let ahead = Producer::sequences_between(self.base_sequence, base_sequence);
         let is_inside = u64::from(ahead) + u64::from(record_count) <= u64::from(self.record_count);
         is_inside.then(|| Offset(self.base_offset).plus(ahead))
     }

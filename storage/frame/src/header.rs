@@ -99,6 +99,23 @@ pub struct Producer {
     pub base_sequence: u32,
 }
 
+impl Producer {
+    /// Behind it comes 0.
+    pub const SEQUENCE_MAX: u32 = i32::MAX as u32;
+
+    /// The sequence of what follows `count` records from `sequence` on.
+    #[must_use]
+    pub fn sequence_after(sequence: u32, count: u32) -> u32 {
+        sequence.wrapping_add(count) & Self::SEQUENCE_MAX
+    }
+
+    /// How many records lie from `from` up to `to`; more than half of all sequences: `to` is before `from`.
+    #[must_use]
+    pub fn sequences_between(from: u32, to: u32) -> u32 {
+        to.wrapping_sub(from) & Self::SEQUENCE_MAX
+    }
+}
+
 /// What compaction has left in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compaction {
@@ -287,7 +304,7 @@ impl FrameHeader {
         let producer_id = raw.producer_id.to_native();
         let base_sequence = raw.base_sequence.to_native();
         let is_of_producer = !is_compacted || base_sequence == 0;
-        if base_sequence > i32::MAX as u32 || !is_of_producer {
+        if base_sequence > Producer::SEQUENCE_MAX || !is_of_producer {
             return Err(field("base_sequence", u64::from(base_sequence)));
         }
         let producer = Producer { id: producer_id, epoch: raw.producer_epoch.to_native(), base_sequence };

@@ -97,8 +97,6 @@ const PARTIAL_IN_FLIGHT_MAX: usize = 2;
 /// then what each costs by itself is what counts: the broker writes all that it has at hand at once.
 const IN_FLIGHT_LARGE_MAX: usize = 5;
 const IN_FLIGHT_SMALL_BYTES: usize = 128 << 10;
-/// Sequences wrap here, as in Kafka.
-const SEQUENCE_MASK: u32 = i32::MAX as u32;
 
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -320,7 +318,7 @@ impl Lane {
             Identity::Given { id, next_sequence } => {
                 let base_sequence = *batch.sequence.get_or_insert_with(|| {
                     let sequence = *next_sequence;
-                    *next_sequence = sequence.wrapping_add(batch.record_count) & SEQUENCE_MASK;
+                    *next_sequence = Producer::sequence_after(sequence, batch.record_count);
                     sequence
                 });
                 Some(Producer { id: *id, epoch: 0, base_sequence })
@@ -499,8 +497,8 @@ impl Lane {
         ledger: &mut Ledger,
     ) -> AfterAnswer {
         let front = self.in_flight.front().expect("looked before");
-        let ahead = expected.wrapping_sub(sent) & SEQUENCE_MASK;
-        if ahead >= front.record_count && ahead < SEQUENCE_MASK / 2 {
+        let ahead = Producer::sequences_between(sent, expected);
+        if ahead >= front.record_count && ahead < Producer::SEQUENCE_MAX / 2 {
             reach::mark!("client.duplicate_too_old");
             self.finish_front(ledger, Err(DeliveryError::OffsetUnknown));
             return AfterAnswer::Continue;
