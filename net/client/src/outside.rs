@@ -155,3 +155,43 @@ async fn probe(remote: SocketAddr) -> bool {
         Ok(Ok(_)) | Err(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::Notify;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    /// Who ran, in order, once all three were woken, quinn's first; `pause` after they ran last.
+    async fn order_when_woken(pause: Duration) -> Vec<&'static str> {
+        let (ran, wake) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+        let task = |name: &'static str| {
+            let (ran, wake) = (Arc::clone(&ran), Arc::clone(&wake));
+            async move {
+                loop {
+                    wake.notified().await;
+                    ran.lock().expect("nobody panics").push(name);
+                }
+            }
+        };
+        quinn::Runtime::spawn(&Gathering, Box::pin(task("quinn")));
+        tokio::spawn(task("lane"));
+        tokio::spawn(task("lane"));
+        yield_now().await;
+        tokio::time::advance(pause).await;
+        wake.notify_waiters();
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        ran.lock().expect("nobody panics").clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_task_runs_once_behind_those_that_were_woken_with_it() {
+        assert_eq!(order_when_woken(Duration::from_micros(10)).await, ["lane", "lane", "quinn"]);
+        assert_eq!(order_when_woken(Duration::from_millis(2)).await, ["quinn", "lane", "lane"]);
+    }
+}

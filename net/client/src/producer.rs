@@ -182,15 +182,7 @@ struct State {
     wakes: Vec<Arc<Notify>>,
     /// Lane tasks that have not ended.
     running_count: usize,
-    /// Taken since the sender gave the lanes a turn.
-    untold_bytes: usize,
-    /// When the first lane was woken since then.
-    woken_at: Option<Duration>,
 }
-
-/// So much is taken, or so long, before the lanes are given a turn: what they then write at once shares datagrams.
-const YIELD_BYTES: usize = 16 << 10;
-const YIELD_AFTER: Duration = Duration::from_millis(1);
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -254,8 +246,6 @@ impl Producer {
                 accumulator: Accumulator::new(settings),
                 wakes: Vec::new(),
                 running_count: 0,
-                untold_bytes: 0,
-                woken_at: None,
             }),
             changed: Notify::new(),
             yield_next: AtomicBool::new(false),
@@ -335,14 +325,7 @@ impl Producer {
             }
             let wake = appended.wake.then(|| Arc::clone(&state.wakes[appended.lane]));
             let start = appended.is_new_lane.then_some(appended.lane);
-            state.untold_bytes += record.batch_bytes();
-            if wake.is_some() {
-                state.woken_at.get_or_insert(now);
-            }
-            if let Some(woken_at) = state.woken_at
-                && (state.untold_bytes >= YIELD_BYTES || now.saturating_sub(woken_at) >= YIELD_AFTER)
-            {
-                (state.untold_bytes, state.woken_at) = (0, None);
+            if appended.is_lanes_turn {
                 self.core.yield_next.store(true, Ordering::Relaxed);
             }
             (appended.delivery, wake, start, appended.is_stale)

@@ -64,7 +64,13 @@ pub(crate) struct Appended {
     /// The topic's metadata is old, which is said once.
     pub(crate) is_stale: bool,
     pub(crate) wake: bool,
+    /// The sender lets the lanes run before the next record.
+    pub(crate) is_lanes_turn: bool,
 }
+
+/// So much is taken, or so long, before woken lanes are given a turn: what they then write at once shares datagrams.
+const TURN_BYTES: usize = 16 << 10;
+const TURN_AFTER: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 struct Topic {
@@ -92,6 +98,10 @@ pub(crate) struct Accumulator {
     flush_below: u64,
     ending: Ending,
     records_count: u64,
+    /// Taken since the lanes had a turn.
+    untold_bytes: usize,
+    /// When the first of them was woken since then.
+    woken_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +126,8 @@ impl Accumulator {
             flush_below: 0,
             ending: Ending::No,
             records_count: 0,
+            untold_bytes: 0,
+            woken_at: None,
         }
     }
 
@@ -259,7 +271,21 @@ impl Accumulator {
         if is_stale {
             topic.loaded_at = now;
         }
-        Ok(Appended { delivery, lane, is_new_lane, is_stale, wake })
+        let is_lanes_turn = self.is_lanes_turn(now, record_bytes - BATCH_OVERHEAD_BYTES, wake);
+        Ok(Appended { delivery, lane, is_new_lane, is_stale, wake, is_lanes_turn })
+    }
+
+    fn is_lanes_turn(&mut self, now: Duration, record_bytes: usize, wake: bool) -> bool {
+        self.untold_bytes += record_bytes;
+        if wake {
+            self.woken_at.get_or_insert(now);
+        }
+        let has_waited = |woken_at: Duration| now.saturating_sub(woken_at) >= TURN_AFTER;
+        let is_due = self.woken_at.is_some_and(|at| self.untold_bytes >= TURN_BYTES || has_waited(at));
+        if is_due {
+            (self.untold_bytes, self.woken_at) = (0, None);
+        }
+        is_due
     }
 
     pub(crate) fn lane(&mut self, lane: usize) -> (&mut Lane, &mut Ledger) {
